@@ -524,7 +524,7 @@ final class Execution {
                     lock = acquired.lock();
                     recovered = acquired.recovered();
                     if (recovered != null) {
-                        log.warn("recovered", "took over " + recovered.message());
+                        log.warn("recovered", "took over stale lock " + request.lockFile() + ": " + recovered.deaths());
                     }
                     return true;
                 }
@@ -718,7 +718,7 @@ final class Execution {
         }
         if (request.notifyCommand() != null) {
             if (recovered != null) {
-                notify("recovered", recovered.message(), exitStatus);
+                notify("recovered", "took over stale lock " + request.lockFile() + ": " + recovered.deaths(), exitStatus);
             }
             String event = outcome.notification();
             if (event != null) {
@@ -1092,13 +1092,17 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
                 return lock + " is orphaned: its taskrunner, " + owner.describe() + ", is dead, but of its run "
                     + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live");
             case STALE:
-                return lock + " is stale: its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? ""
-                    : " (" + why + ")");
+                return lock + " is stale: " + deaths();
             case FOREIGN:
                 return lock + " is foreign: " + why;
             default:
                 return lock + " of " + (owner == null ? "an unknown run" : owner.describe()) + " cannot be judged: " + why;
         }
+    }
+
+    /** What proves it stale. */
+    String deaths() {
+        return "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
     }
 
     /** What to do when the lock does not go away. */
