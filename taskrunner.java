@@ -50,7 +50,6 @@ import picocli.CommandLine;
 import picocli.CommandLine.Model.ArgGroupSpec;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParseResult;
 
 /**
@@ -70,46 +69,29 @@ public class taskrunner {
     }
 
     static int run(String... args) {
-        CommandLine cli = new CommandLine(Options.spec("taskrunner", "jbang taskrunner@org"));
-        ParseResult parsed;
+        Arguments arguments;
         try {
-            parsed = cli.parseArgs(args);
-        } catch (ParameterException e) {
-            return usageError(e.getCommandLine(), e.getMessage());
+            arguments = Arguments.parse(Options.COMMANDS, args);
+        } catch (UsageException e) {
+            return e.show(Options.COMMANDS);
         }
-        ParseResult command = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
-        CommandLine commandLine = command.commandSpec().commandLine();
-        if (command.isUsageHelpRequested()) {
-            commandLine.usage(System.out);
+        if (arguments == null) {
             return ExitStatus.OK;
         }
-        if (command.isVersionHelpRequested()) {
-            commandLine.printVersionHelp(System.out);
-            return ExitStatus.OK;
-        }
-        boolean verbose = command.hasMatchedOption("--verbose");
         try {
-            if (parsed.hasSubcommand()) {
-                return Status.run(command);
+            if (arguments.command() == Options.STATUS) {
+                return Status.run(arguments);
             }
-            Execution execution = new Execution(Options.request(command));
+            Execution execution = new Execution(Options.request(arguments));
             execution.stopOnSignals();
             return execution.run();
         } catch (UsageException e) {
-            return usageError(commandLine, e.getMessage());
+            return e.show(Options.COMMANDS);
         } catch (TaskException e) {
-            return complain(e.getMessage(), e.exitStatus, e, verbose);
+            return complain(e.getMessage(), e.exitStatus, e, arguments.has("--verbose"));
         } catch (RuntimeException | Error e) {
-            return complain("internal error: " + e + "; --verbose shows where", ExitStatus.INTERNAL, e, verbose);
+            return complain("internal error: " + e + "; --verbose shows where", ExitStatus.INTERNAL, e, arguments.has("--verbose"));
         }
-    }
-
-    /** The help and, as the last line on stderr, what is wrong. */
-    static int usageError(CommandLine cli, String message) {
-        PrintWriter err = new PrintWriter(System.err, true);
-        cli.usage(err);
-        err.println("taskrunner: " + Text.oneLine(message));
-        return ExitStatus.USAGE;
     }
 
     private static int complain(String message, int exitStatus, Throwable cause, boolean verbose) {
@@ -178,8 +160,20 @@ class TaskException extends Exception {
 final class UsageException extends TaskException {
     private static final long serialVersionUID = 1;
 
-    UsageException(String message) {
+    private final String command;
+
+    /** @param command the name of the command whose help shows how it is right */
+    UsageException(Command command, String message) {
         super(ExitStatus.USAGE, message);
+        this.command = command.name();
+    }
+
+    /** Prints the help and, as the last line on stderr, what is wrong; returns the exit status. */
+    int show(List<Command> commands) {
+        PrintWriter err = new PrintWriter(System.err, true);
+        Picocli.usage(commands, command, err);
+        err.println("taskrunner: " + Text.oneLine(getMessage()));
+        return exitStatus;
     }
 }
 
@@ -200,150 +194,269 @@ final class UsageException extends TaskException {
 record Request(String command, Path lockFile, int threshold, Path counterFile, Duration patience, Duration timeout, Duration killAfter,
                boolean takeOverStale, int conflictExitStatus, boolean exitZero, String notifyCommand, boolean quiet, Path logFile,
                boolean jsonLog, Path metricsFile, boolean verbose) {
-    boolean counts() {
-        return threshold > 0;
-    }
-}
-
-/** The options: one definition for the parser, the help, the script and the batch variant. */
-final class Options {
-    private static final String FREE_ARGUMENT_LOCALE = "start it with LC_ALL=C.UTF-8 in its environment";
-
-    /** The command line's model. Built by hand: annotations would cost about 50 ms of reflection at each start. */
-    static CommandSpec spec(String name, String invocation) {
-        CommandSpec spec = command(name,
-            "Runs a command under a lock file so that only one instance runs at a time. Requests that find the lock held are counted;"
-                + " beyond the threshold they are reported as an error.");
-        spec.usageMessage()
-            .customSynopsis(name + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-                "       " + name + " status --lockfile FILE [--threshold N --counter-file FILE] [--json]")
-            .exitCodeListHeading("%nExit status:%n").exitCodeList(ExitStatus.table())
-            .footer("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "", "Example:",
-                "  " + name + " --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
-                "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet");
-        spec.addArgGroup(group(1, "Required:",
-            option("--command", "CMD", "the command, run through the system shell"),
-            option("--lockfile", "FILE", "the lock file that identifies the task; best in /run/lock"),
-            option("--threshold", "N", "contentions that are tolerated before one is reported; 0: they are not counted"),
-            option("--counter-file", "FILE", "where the contentions are counted")));
-        spec.addArgGroup(group(2, "How it runs:",
-            option("--wait", "DURATION", "on contention try again for so long before it counts (default: 0, try once)"),
-            option("--timeout", "DURATION", "end the command after so long: exit status 124 (default: 0, no limit)"),
-            option("--kill-after", "DURATION", "send SIGKILL so long after SIGTERM (default: 10s)"),
-            option("--on-stale", "recover|report", "a lock file whose run is proven dead: take it over, or count it as contention"
-                + " (default: recover)")));
-        spec.addArgGroup(group(3, "How it ends:",
-            option("--conflict-exit-code", "N", "exit status of contention that is not reported, 0-255 (default: 0)"),
-            flag("--exit-zero", "exit with 0 whenever the command has run and the lock was released"),
-            option("--notify", "CMD", "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
-                + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD, _HOLDER_PID tell which")));
-        spec.addArgGroup(group(4, "What it says:",
-            flag("--quiet", "print nothing unless the exit status is not 0; then all output, on stderr"),
-            option("--log-file", "FILE", "append log lines to FILE (default: stderr); errors go to stderr as well"),
-            option("--log-format", "text|json", "format of the log lines (default: text)"),
-            option("--metrics-file", "FILE", "write Prometheus metrics for the textfile collector to FILE"),
-            flag("--verbose", "say more: debug lines, and stack traces of internal errors")));
-        return spec.addSubcommand("status", statusSpec());
-    }
-
-    private static CommandSpec statusSpec() {
-        CommandSpec spec = command("status", "Tells who holds the lock, since when and in which state, and the counter.");
-        spec.usageMessage().customSynopsis("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]")
-            .footer("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned.");
-        spec.addOption(option("--lockfile", "FILE", "the lock file"));
-        spec.addOption(option("--threshold", "N", "the task's threshold"));
-        spec.addOption(option("--counter-file", "FILE", "the task's counter file"));
-        spec.addOption(flag("--json", "print one JSON object"));
-        spec.addOption(flag("--verbose", "show stack traces of internal errors"));
-        return spec;
-    }
-
-    private static CommandSpec command(String name, String description) {
-        CommandSpec spec = CommandSpec.create().name(name).version("taskrunner " + taskrunner.VERSION);
-        spec.usageMessage().synopsisHeading("%nUsage: ").header(description).width(100).longOptionsMaxWidth(32)
-            .sortOptions(false).optionListHeading("%n").commandListHeading("%nCommands:%n");
-        spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
-        spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
-        return spec;
-    }
-
-    private static ArgGroupSpec group(int order, String heading, OptionSpec... options) {
-        ArgGroupSpec.Builder group = ArgGroupSpec.builder().validate(false).order(order).heading("%n" + heading + "%n");
-        for (OptionSpec option : options) {
-            group.addArg(option);
-        }
-        return group.build();
-    }
-
-    private static OptionSpec option(String name, String label, String description) {
-        return OptionSpec.builder(name).type(String.class).paramLabel(label).description(description).build();
-    }
-
-    private static OptionSpec flag(String name, String description) {
-        return OptionSpec.builder(name).type(boolean.class).arity("0").description(description).build();
-    }
-
-    /** The request that the options ask for; throws when one is missing or malformed, before anything is touched. */
-    static Request request(ParseResult parsed) throws TaskException {
-        requireAll(parsed, "--command", "--lockfile", "--threshold", "--counter-file");
-        String command = text(parsed, "--command");
-        if (command.isBlank()) {
-            throw new UsageException("--command is empty");
-        }
-        int threshold = threshold(parsed);
-        Duration wait = duration(parsed, "--wait", Duration.ZERO);
-        Duration timeout = duration(parsed, "--timeout", Duration.ZERO);
-        Duration killAfter = duration(parsed, "--kill-after", Duration.ofSeconds(10));
-        boolean recover = choice(parsed, "--on-stale", "recover", "report").equals("recover");
-        boolean json = choice(parsed, "--log-format", "text", "json").equals("json");
-        int conflictExitStatus = number(parsed, "--conflict-exit-code", 0, 255, 0);
-        String notify = parsed.hasMatchedOption("--notify") ? text(parsed, "--notify") : null;
-        Path rawLock = path(parsed, "--lockfile");
-        Path rawCounter = path(parsed, "--counter-file");
-        Path logFile = optionalPath(parsed, "--log-file");
-        Path metricsFile = optionalPath(parsed, "--metrics-file");
-        Path counterFile = canonical(rawCounter);
-        Path lockFile = canonical(rawLock);
-        refuseShared(lockFile, counterFile, "--counter-file");
-        refuseShared(lockFile, logFile, "--log-file");
-        refuseShared(lockFile, metricsFile, "--metrics-file");
-        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
-            throw new UsageException("--counter-file, --log-file and --metrics-file must be different files");
-        }
-        requireFolder(lockFile, rawLock, "lock file", ExitStatus.CANNOT_CREATE);
+    /** Checks the folders of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
+    void checkFolders() throws TaskException {
+        checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
         if (threshold > 0) {
-            requireFolder(counterFile, rawCounter, "counter file", ExitStatus.IO);
+            checkFolder("counter file", counterFile, ExitStatus.IO);
             if (!Files.isWritable(counterFile.getParent())) {
                 throw new TaskException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
                     + " is not writable: give it to this user or choose another --counter-file");
             }
         }
-        return new Request(command, lockFile, threshold, counterFile, wait, timeout, killAfter, recover, conflictExitStatus,
-            parsed.hasMatchedOption("--exit-zero"), notify, parsed.hasMatchedOption("--quiet"), logFile, json, metricsFile,
-            parsed.hasMatchedOption("--verbose"));
     }
 
-    static void requireAll(ParseResult parsed, String... names) throws UsageException {
+    static void checkFolder(String what, Path file, int exitStatus) throws TaskException {
+        Path folder = file.getParent();
+        if (!Files.isDirectory(folder)) {
+            throw new TaskException(exitStatus, what + " " + file + ": "
+                + (Files.exists(folder) ? folder + " is not a folder" : "no such folder: mkdir -p " + folder));
+        }
+    }
+}
+
+/** An option. @param label of its value, or null for a flag @param group the heading under which the help shows it, or null */
+record Option(String name, String label, String group, String description) {
+}
+
+/** A command with its options. @param parameter the label of its one positional parameter, or null @param details for the help's end */
+record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options, List<String> details) {
+}
+
+/** What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or null. */
+record Arguments(Command command, Map<String, String> values, String parameter) {
+    /**
+     * Parses the command line; the first of the commands is the one without a name in front.
+     *
+     * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a run takes more than
+     * an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors, {@code --option=value},
+     * {@code @file}, a value that looks like an option) are picocli's.
+     *
+     * @return null when the arguments asked for the help or the version, which have been printed
+     */
+    static Arguments parse(List<Command> commands, String... args) throws UsageException {
+        Arguments plain = plain(commands, args);
+        return plain != null ? plain : Picocli.parse(commands, args);
+    }
+
+    private static Arguments plain(List<Command> commands, String... args) {
+        Command command = commands.get(0);
+        int next = 0;
+        for (Command other : commands) {
+            if (other != command && args.length > 0 && args[0].equals(other.name())) {
+                command = other;
+                next = 1;
+            }
+        }
+        Map<String, String> values = new HashMap<>();
+        while (next < args.length) {
+            String name = args[next++];
+            Option option = null;
+            for (Option candidate : command.options()) {
+                if (candidate.name().equals(name)) {
+                    option = candidate;
+                }
+            }
+            boolean valued = option != null && option.label() != null;
+            if (option == null || valued && (next == args.length || args[next].startsWith("-") || args[next].startsWith("@"))
+                    || values.put(name, valued ? args[next++] : "") != null) {
+                return null;
+            }
+        }
+        return command.parameter() == null ? new Arguments(command, values, null) : null;
+    }
+
+    boolean has(String option) {
+        return values.containsKey(option);
+    }
+}
+
+/** The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it. */
+final class Picocli {
+    static Arguments parse(List<Command> commands, String... args) throws UsageException {
+        CommandLine cli = commandLine(commands);
+        ParseResult parsed;
+        try {
+            parsed = cli.parseArgs(args);
+        } catch (CommandLine.ParameterException e) {
+            throw new UsageException(byName(commands, e.getCommandLine().getCommandName()), e.getMessage());
+        }
+        ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
+        CommandLine usedCli = used.commandSpec().commandLine();
+        if (used.isUsageHelpRequested()) {
+            usedCli.usage(System.out);
+            return null;
+        }
+        if (used.isVersionHelpRequested()) {
+            usedCli.printVersionHelp(System.out);
+            return null;
+        }
+        Command command = byName(commands, usedCli.getCommandName());
+        Map<String, String> values = new HashMap<>();
+        for (Option option : command.options()) {
+            if (used.hasMatchedOption(option.name())) {
+                values.put(option.name(), option.label() == null ? "" : used.matchedOptionValue(option.name(), ""));
+            }
+        }
+        return new Arguments(command, values, used.hasMatchedPositional(0) ? used.matchedPositionalValue(0, "") : null);
+    }
+
+    static void usage(List<Command> commands, String name, PrintWriter out) {
+        CommandLine cli = commandLine(commands);
+        (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
+    }
+
+    private static Command byName(List<Command> commands, String name) {
+        for (Command command : commands) {
+            if (command.name().equals(name)) {
+                return command;
+            }
+        }
+        return commands.get(0);
+    }
+
+    private static CommandLine commandLine(List<Command> commands) {
+        CommandSpec main = spec(commands.get(0));
+        main.usageMessage().exitCodeListHeading("%nExit status:%n").exitCodeList(ExitStatus.table());
+        for (Command command : commands.subList(1, commands.size())) {
+            main.addSubcommand(command.name(), spec(command));
+        }
+        return new CommandLine(main);
+    }
+
+    private static CommandSpec spec(Command command) {
+        CommandSpec spec = CommandSpec.create().name(command.name()).version("taskrunner " + taskrunner.VERSION);
+        spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
+            .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0])).width(100)
+            .longOptionsMaxWidth(32).sortOptions(false).optionListHeading("%n").commandListHeading("%nCommands:%n");
+        spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
+        spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
+        Map<String, ArgGroupSpec.Builder> groups = new LinkedHashMap<>();
+        for (Option option : command.options()) {
+            OptionSpec.Builder builder = OptionSpec.builder(option.name()).description(option.description());
+            OptionSpec model = (option.label() == null ? builder.type(boolean.class).arity("0")
+                : builder.type(String.class).paramLabel(option.label())).build();
+            if (option.group() == null) {
+                spec.addOption(model);
+            } else {
+                if (!groups.containsKey(option.group())) {
+                    groups.put(option.group(), ArgGroupSpec.builder().validate(false).order(groups.size())
+                        .heading("%n" + option.group() + ":%n"));
+                }
+                groups.get(option.group()).addArg(model);
+            }
+        }
+        for (ArgGroupSpec.Builder group : groups.values()) {
+            spec.addArgGroup(group.build());
+        }
+        if (command.parameter() != null) {
+            spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1").type(String.class)
+                .paramLabel(command.parameter()).build());
+        }
+        return spec;
+    }
+
+    private Picocli() {
+    }
+}
+
+/** The options: one definition for the parser, the help, the script and the batch variant. */
+final class Options {
+    private static final String REQUIRED = "Required";
+    private static final String RUNS = "How it runs";
+    private static final String ENDS = "How it ends";
+    private static final String SAYS = "What it says";
+    private static final Option VERBOSE = new Option("--verbose", null, SAYS, "say more: debug lines, and stack traces of internal errors");
+
+    /** The options of an execution request. */
+    static final List<Option> REQUEST = List.of(
+        new Option("--command", "CMD", REQUIRED, "the command, run through the system shell"),
+        new Option("--lockfile", "FILE", REQUIRED, "the lock file that identifies the task; best in /run/lock"),
+        new Option("--threshold", "N", REQUIRED, "contentions that are tolerated before one is reported; 0: they are not counted"),
+        new Option("--counter-file", "FILE", REQUIRED, "where the contentions are counted"),
+        new Option("--wait", "DURATION", RUNS, "on contention try again for so long before it counts (default: 0, try once)"),
+        new Option("--timeout", "DURATION", RUNS, "end the command after so long: exit status 124 (default: 0, no limit)"),
+        new Option("--kill-after", "DURATION", RUNS, "send SIGKILL so long after SIGTERM (default: 10s)"),
+        new Option("--on-stale", "recover|report", RUNS, "a lock file whose run is proven dead: take it over, or count it as contention"
+            + " (default: recover)"),
+        new Option("--conflict-exit-code", "N", ENDS, "exit status of contention that is not reported, 0-255 (default: 0)"),
+        new Option("--exit-zero", null, ENDS, "exit with 0 whenever the command has run and the lock was released"),
+        new Option("--notify", "CMD", ENDS, "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
+            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD, _HOLDER_PID tell which"),
+        new Option("--quiet", null, SAYS, "print nothing unless the exit status is not 0; then all output, on stderr"),
+        new Option("--log-file", "FILE", SAYS, "append log lines to FILE (default: stderr); errors go to stderr as well"),
+        new Option("--log-format", "text|json", SAYS, "format of the log lines (default: text)"),
+        new Option("--metrics-file", "FILE", SAYS, "write Prometheus metrics for the textfile collector to FILE"),
+        VERBOSE);
+
+    static final Command RUN = new Command("taskrunner", "Runs a command under a lock file so that only one instance runs at a time. Requests"
+        + " that find the lock held are counted; beyond the threshold they are reported as an error.",
+        List.of("taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
+            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null, REQUEST,
+        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "", "Example:",
+            "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
+            "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet"));
+
+    static final Command STATUS = new Command("status", "Tells who holds the lock, since when and in which state, and the counter.",
+        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null,
+        List.of(new Option("--lockfile", "FILE", null, "the lock file"), new Option("--threshold", "N", null, "the task's threshold"),
+            new Option("--counter-file", "FILE", null, "the task's counter file"), new Option("--json", null, null, "print one JSON object"),
+            new Option("--verbose", null, null, "show stack traces of internal errors")),
+        List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
+
+    static final List<Command> COMMANDS = List.of(RUN, STATUS);
+
+    /** The request that the options ask for; throws when one is missing or malformed, before anything is touched. */
+    static Request request(Arguments arguments) throws TaskException {
+        requireAll(arguments, "--command", "--lockfile", "--threshold", "--counter-file");
+        String command = text(arguments, "--command");
+        if (command.isBlank()) {
+            throw new UsageException(arguments.command(), "--command is empty");
+        }
+        int threshold = threshold(arguments);
+        Duration wait = duration(arguments, "--wait", Duration.ZERO);
+        Duration timeout = duration(arguments, "--timeout", Duration.ZERO);
+        Duration killAfter = duration(arguments, "--kill-after", Duration.ofSeconds(10));
+        boolean recover = choice(arguments, "--on-stale", "recover", "report").equals("recover");
+        boolean json = choice(arguments, "--log-format", "text", "json").equals("json");
+        int conflictExitStatus = number(arguments, "--conflict-exit-code", 0, 255, 0);
+        String notify = arguments.has("--notify") ? text(arguments, "--notify") : null;
+        Path lockFile = path(arguments, "--lockfile");
+        Path counterFile = path(arguments, "--counter-file");
+        Path logFile = path(arguments, "--log-file");
+        Path metricsFile = path(arguments, "--metrics-file");
+        refuseShared(arguments, lockFile, counterFile, "--counter-file");
+        refuseShared(arguments, lockFile, logFile, "--log-file");
+        refuseShared(arguments, lockFile, metricsFile, "--metrics-file");
+        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
+            throw new UsageException(arguments.command(), "--counter-file, --log-file and --metrics-file must be different files");
+        }
+        return new Request(command, lockFile, threshold, counterFile, wait, timeout, killAfter, recover, conflictExitStatus,
+            arguments.has("--exit-zero"), notify, arguments.has("--quiet"), logFile, json, metricsFile,
+            arguments.has("--verbose"));
+    }
+
+    static void requireAll(Arguments arguments, String... names) throws UsageException {
         List<String> missing = new ArrayList<>();
         for (String name : names) {
-            if (!parsed.hasMatchedOption(name)) {
+            if (!arguments.has(name)) {
                 missing.add(name);
             }
         }
         if (!missing.isEmpty()) {
-            throw new UsageException("missing " + String.join(", ", missing));
+            throw new UsageException(arguments.command(), "missing " + String.join(", ", missing));
         }
     }
 
-    static int threshold(ParseResult parsed) throws UsageException {
-        return number(parsed, "--threshold", 0, Integer.MAX_VALUE, 0);
+    static int threshold(Arguments arguments) throws UsageException {
+        return number(arguments, "--threshold", 0, Integer.MAX_VALUE, 0);
     }
 
-    private static int number(ParseResult parsed, String option, int least, int most, int byDefault) throws UsageException {
-        if (!parsed.hasMatchedOption(option)) {
+    private static int number(Arguments arguments, String option, int least, int most, int byDefault) throws UsageException {
+        if (!arguments.has(option)) {
             return byDefault;
         }
-        String text = text(parsed, option);
+        String text = text(arguments, option);
         try {
             int number = Integer.parseInt(text);
             if (number >= least && number <= most && text.charAt(0) != '+') {
@@ -352,25 +465,25 @@ final class Options {
         } catch (NumberFormatException e) {
             // falls through to the same message
         }
-        throw new UsageException("invalid " + option + " '" + text + "': give an integer from " + least + " to " + most);
+        throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give an integer from " + least + " to " + most);
     }
 
-    private static String choice(ParseResult parsed, String option, String byDefault, String other) throws UsageException {
-        String text = parsed.hasMatchedOption(option) ? text(parsed, option) : byDefault;
+    private static String choice(Arguments arguments, String option, String byDefault, String other) throws UsageException {
+        String text = arguments.has(option) ? text(arguments, option) : byDefault;
         if (text.equals(byDefault) || text.equals(other)) {
             return text;
         }
-        throw new UsageException("invalid " + option + " '" + text + "': give " + byDefault + " or " + other);
+        throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give " + byDefault + " or " + other);
     }
 
-    private static Duration duration(ParseResult parsed, String option, Duration byDefault) throws UsageException {
-        if (!parsed.hasMatchedOption(option)) {
+    private static Duration duration(Arguments arguments, String option, Duration byDefault) throws UsageException {
+        if (!arguments.has(option)) {
             return byDefault;
         }
-        String text = text(parsed, option);
+        String text = text(arguments, option);
         Duration duration = parseDuration(text);
         if (duration == null) {
-            throw new UsageException("invalid " + option + " '" + text + "': give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
+            throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
         }
         return duration;
     }
@@ -404,64 +517,52 @@ final class Options {
     }
 
     /** The option's text, when the locale could carry it to here and can carry it on to the command. */
-    static String text(ParseResult parsed, String option) throws UsageException {
-        return carried(parsed.matchedOptionValue(option, ""), option);
+    static String text(Arguments arguments, String option) throws UsageException {
+        return carried(arguments, arguments.values().get(option), option);
     }
 
-    private static String carried(String text, String option) throws UsageException {
+    private static String carried(Arguments arguments, String text, String option) throws UsageException {
         boolean ascii = true;
         for (int i = 0; i < text.length(); i++) {
             ascii &= text.charAt(i) < 0x80;
         }
         if (!ascii && (text.indexOf('\uFFFD') >= 0
                 || !Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text))) {
-            throw new UsageException(option + " has characters that the locale cannot carry: " + FREE_ARGUMENT_LOCALE);
+            throw new UsageException(arguments.command(), option + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8"
+                + " in its environment");
         }
         return text;
     }
 
-    static Path path(ParseResult parsed, String option) throws UsageException {
-        String text = text(parsed, option);
+    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
+    static Path path(Arguments arguments, String option) throws UsageException {
+        if (!arguments.has(option)) {
+            return null;
+        }
+        String text = text(arguments, option);
         if (text.isEmpty()) {
-            throw new UsageException(option + " is empty");
+            throw new UsageException(arguments.command(), option + " is empty");
         }
         try {
             Path path = Path.of(text);
-            if (path.getFileName() == null || text.endsWith("/")) {
-                throw new UsageException("invalid " + option + " '" + text + "': it names a folder, give a file");
+            if (path.getFileName() == null || text.endsWith(File.separator)) {
+                throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give a file, not a folder");
             }
             Path absolute = path.toAbsolutePath();
-            carried(absolute.toString(), option);
-            return absolute;
+            carried(arguments, absolute.toString(), option);
+            try {
+                return absolute.getParent().toRealPath().resolve(path.getFileName());
+            } catch (IOException e) {
+                return absolute.normalize();
+            }
         } catch (InvalidPathException e) {
-            throw new UsageException("invalid " + option + " '" + text + "': " + e.getReason());
+            throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': " + e.getReason());
         }
     }
 
-    private static Path optionalPath(ParseResult parsed, String option) throws UsageException {
-        return parsed.hasMatchedOption(option) ? canonical(path(parsed, option)) : null;
-    }
-
-    /** The path with its folder's links resolved; as it is where there is no such folder. */
-    static Path canonical(Path path) {
-        try {
-            return path.getParent().toRealPath().resolve(path.getFileName());
-        } catch (IOException e) {
-            return path.normalize();
-        }
-    }
-
-    static void requireFolder(Path file, Path asGiven, String what, int exitStatus) throws TaskException {
-        Path folder = file.getParent();
-        if (!Files.isDirectory(folder)) {
-            throw new TaskException(exitStatus, what + " " + asGiven + ": "
-                + (Files.exists(folder) ? folder + " is not a folder" : "no such folder: mkdir -p " + folder));
-        }
-    }
-
-    static void refuseShared(Path lockFile, Path other, String option) throws UsageException {
+    static void refuseShared(Arguments arguments, Path lockFile, Path other, String option) throws UsageException {
         if (lockFile.equals(other) || LockFile.gateOf(lockFile).equals(other)) {
-            throw new UsageException(option + " " + other + " is the lock file or its .tmp: give another file");
+            throw new UsageException(arguments.command(), option + " " + other + " is the lock file or its .tmp: give another file");
         }
     }
 
@@ -500,8 +601,11 @@ final class Execution {
 
     /** The whole workflow; returns the exit status. */
     int run() {
-        if (acquireLock()) {
-            runCommand();
+        try {
+            if (acquireLock()) {
+                runCommand();
+            }
+        } finally {
             releaseLock();
         }
         return finish();
@@ -519,6 +623,7 @@ final class Execution {
         while (true) {
             long left = deadline - System.nanoTime();
             try {
+                request.checkFolders();
                 LockFile.Attempt attempt = LockFile.attempt(request, owner, left <= 0);
                 if (attempt instanceof LockFile.Acquired acquired) {
                     lock = acquired.lock();
@@ -2452,20 +2557,19 @@ final class Metrics {
 
 /** The subcommand {@code status}. */
 final class Status {
-    static int run(ParseResult parsed) throws TaskException {
-        Options.requireAll(parsed, "--lockfile");
-        Path given = Options.path(parsed, "--lockfile");
-        Path lockFile = Options.canonical(given);
-        boolean counts = parsed.hasMatchedOption("--counter-file");
-        if (counts != parsed.hasMatchedOption("--threshold")) {
-            throw new UsageException("--threshold and --counter-file go together");
+    static int run(Arguments arguments) throws TaskException {
+        Options.requireAll(arguments, "--lockfile");
+        Path lockFile = Options.path(arguments, "--lockfile");
+        boolean counts = arguments.has("--counter-file");
+        if (counts != arguments.has("--threshold")) {
+            throw new UsageException(arguments.command(), "--threshold and --counter-file go together");
         }
-        int threshold = Options.threshold(parsed);
-        Path counterFile = counts ? Options.canonical(Options.path(parsed, "--counter-file")) : null;
-        Options.requireFolder(lockFile, given, "lock file", ExitStatus.CANNOT_CREATE);
+        int threshold = Options.threshold(arguments);
+        Path counterFile = Options.path(arguments, "--counter-file");
+        Request.checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
         Verdict verdict = LockFile.judge(lockFile);
         long count = counts ? new FailureCounter(counterFile, threshold).read() : -1;
-        if (parsed.hasMatchedOption("--json")) {
+        if (arguments.has("--json")) {
             Json json = new Json().put("lockfile", lockFile.toString()).put("state", verdict.state().text())
                 .put("message", verdict.message());
             if (verdict.owner() != null) {
