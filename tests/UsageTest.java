@@ -1,0 +1,277 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class UsageTest {
+    private static final String HELP = """
+        Runs a command under a lock file so that only one instance runs at a time. Requests that find the
+        lock held are counted; beyond the threshold they are reported as an error.
+
+        Usage: taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]
+               taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
+
+          -h, --help                      show this help
+              --version                   show the version
+
+        Required:
+              --command=CMD               the command, run through the system shell
+              --lockfile=FILE             the lock file that identifies the task; best in /run/lock
+              --threshold=N               contentions that are tolerated before one is reported; 0: they
+                                            are not counted
+              --counter-file=FILE         where the contentions are counted
+
+        How it runs:
+              --wait=DURATION             on contention try again for so long before it counts (default: 0,
+                                            try once)
+              --timeout=DURATION          end the command after so long: exit status 124 (default: 0, no
+                                            limit)
+              --kill-after=DURATION       send SIGKILL so long after SIGTERM (default: 10s)
+              --on-stale=recover|report   a lock file whose run is proven dead: take it over, or count it
+                                            as contention (default: recover)
+
+        How it ends:
+              --conflict-exit-code=N      exit status of contention that is not reported, 0-255 (default: 0)
+              --exit-zero                 exit with 0 whenever the command has run and the lock was released
+              --notify=CMD                run CMD on threshold, failed, timeout, recovered (a stale lock)
+                                            and error; TASKRUNNER_EVENT and TASKRUNNER_MESSAGE, _RUN,
+                                            _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD,
+                                            _HOLDER_PID tell which
+
+        What it says:
+              --quiet                     print nothing unless the exit status is not 0; then all output,
+                                            on stderr
+              --log-file=FILE             append log lines to FILE (default: stderr); errors go to stderr
+                                            as well
+              --log-format=text|json      format of the log lines (default: text)
+              --metrics-file=FILE         write Prometheus metrics for the textfile collector to FILE
+              --verbose                   say more: debug lines, and stack traces of internal errors
+
+        Commands:
+          status  Tells who holds the lock, since when and in which state, and the counter.
+
+        Exit status:
+          0        the command succeeded; or contention that is not reported
+          1-255    the command failed: its own status, unchanged
+          128+n    the command was ended by signal n; or taskrunner was, after it had ended the command and
+                     released the lock
+          64       usage; nothing was touched
+          65       the counter file holds something other than a counter; it is left as it is
+          73       the lock file cannot be created
+          74       I/O error on the lock file or counter file, or a process that cannot be killed
+          75       contention beyond the threshold: reported
+          124      --timeout ended the command
+          126      the command could not be started
+          20, 21   status: 20 held or foreign, 21 stale or orphaned
+
+        Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.
+
+        Example:
+          taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\
+              --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet
+        """;
+    private static final String STATUS_HELP = """
+        Tells who holds the lock, since when and in which state, and the counter.
+
+        Usage: taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
+
+          -h, --help                show this help
+              --version             show the version
+              --lockfile=FILE       the lock file
+              --threshold=N         the task's threshold
+              --counter-file=FILE   the task's counter file
+              --json                print one JSON object
+              --verbose             show stack traces of internal errors
+
+        Exit status: 0 free, 20 held or foreign, 21 stale or orphaned.
+        """;
+
+    @TempDir
+    Path folder;
+
+    @Test
+    void helpGoesToStdout() {
+        Program.taskrunner(folder, "--help").run().exitedWith(0).outIs(HELP).errIs("");
+        Program.taskrunner(folder, "-h").run().exitedWith(0).outIs(HELP).errIs("");
+        Program.taskrunner(folder, "status", "--help").run().exitedWith(0).outIs(STATUS_HELP).errIs("");
+    }
+
+    @Test
+    void helpWinsOverMissingOptions() {
+        Program.taskrunner(folder, "--command", "true", "--help").run().exitedWith(0).outIs(HELP).errIs("");
+    }
+
+    @Test
+    void theVersionIsOneLineOnStdout() {
+        Program.taskrunner(folder, "--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + "\n").errIs("");
+    }
+
+    @Test
+    void eachRequiredOptionIsNamedWhenItIsMissing() {
+        List<String> all = List.of("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "task.count");
+        for (int i = 0; i < all.size(); i += 2) {
+            List<String> less = new ArrayList<>(all);
+            less.subList(i, i + 2).clear();
+            refused("missing " + all.get(i), less);
+        }
+        refused("missing --command, --lockfile, --threshold, --counter-file", List.of());
+        refused("missing --lockfile, --counter-file", List.of("--threshold", "1", "--command", "touch ran"));
+    }
+
+    @Test
+    void aThresholdIsAnIntOfAtLeastZero() {
+        for (String threshold : List.of("-1", "1.5", "2147483648", "abc", "", "+1", " 1", "0x1")) {
+            refused("invalid --threshold '" + threshold + "': give an integer from 0 to 2147483647", with("--threshold", threshold));
+        }
+        for (String threshold : List.of("0", "2147483647")) {
+            request(with("--threshold", threshold)).run().exitedWith(0).outIs("ran\n");
+        }
+    }
+
+    @Test
+    void aMalformedOptionIsRefusedBeforeAnythingIsTouched() {
+        String duration = "': give a duration such as 90, 90s, 15m, 2h, 1d or PT15M";
+        refused("invalid --wait 'soon" + duration, with("--wait", "soon"));
+        refused("invalid --timeout '" + duration, with("--timeout", ""));
+        refused("invalid --kill-after '-1" + duration, with("--kill-after", "-1"));
+        refused("invalid --on-stale 'ignore': give recover or report", with("--on-stale", "ignore"));
+        refused("invalid --log-format 'xml': give text or json", with("--log-format", "xml"));
+        refused("invalid --conflict-exit-code '256': give an integer from 0 to 255", with("--conflict-exit-code", "256"));
+        refused("--command is empty", with("--command", " \n "));
+        refused("--lockfile is empty", with("--lockfile", ""));
+        refused("invalid --counter-file 'counts/': give a file, not a folder", with("--counter-file", "counts/"));
+        refused("Unknown option: '--frobnicate'", with("--frobnicate", null));
+        refused("Unmatched argument at index 8: 'extra'", with("extra", null));
+        refused("Missing required parameter for option '--notify' (CMD)", with("--notify", null));
+    }
+
+    @Test
+    void statusRefusesToGuess() {
+        assertEquals(STATUS_HELP + "taskrunner: missing --lockfile\n",
+            Program.taskrunner(folder, "status").run().exitedWith(64).outIs("").err());
+        assertEquals(STATUS_HELP + "taskrunner: --threshold and --counter-file go together\n",
+            Program.taskrunner(folder, "status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
+    }
+
+    @Test
+    void durationsAreSecondsOrHaveAUnit() {
+        assertEquals(Duration.ZERO, Options.parseDuration("0"));
+        assertEquals(Duration.ofSeconds(90), Options.parseDuration("90"));
+        assertEquals(Duration.ofSeconds(90), Options.parseDuration("90s"));
+        assertEquals(Duration.ofMinutes(15), Options.parseDuration("15m"));
+        assertEquals(Duration.ofHours(2), Options.parseDuration("2h"));
+        assertEquals(Duration.ofDays(1), Options.parseDuration("1d"));
+        assertEquals(Duration.ofMinutes(15), Options.parseDuration("PT15M"));
+        assertEquals(Duration.ofMillis(1500), Options.parseDuration("PT1.5S"));
+        assertEquals(Duration.ofHours(36), Options.parseDuration("P1DT12H"));
+        for (String text : List.of("", "s", "-1", "-1s", "+1", "1.5s", "1w", "1 s", " 1", "1S", "P", "PT", "PT-1S", "9223372036854775807",
+            "9223372036854775808", "9223372036854775807d", "PT9223372036854775807H", "٣s")) {
+            assertNull(Options.parseDuration(text), text);
+        }
+    }
+
+    @Test
+    void theLastOfARepeatedOptionCounts() {
+        request(with("--wait", "x")).with("--command", "echo last", "--wait", "0").run().exitedWith(0).outIs("last\n");
+    }
+
+    @Test
+    void argumentsCanComeFromAFile() throws IOException {
+        Path file = Files.writeString(folder.resolve("arguments"), """
+            # the nightly job
+            --command "echo 'two  words' $HOME"
+            --lockfile=task.lock --threshold 2
+            --counter-file task.count
+            """);
+        Program.taskrunner(folder, "@" + file).run().exitedWith(0).outIs("two  words " + folder.resolve("home") + "\n");
+        Files.writeString(file, "--lockfile\ntask.lock\n");
+        refused("missing --command, --threshold, --counter-file", List.of("@" + file));
+    }
+
+    @Test
+    void textThatTheLocaleCannotCarryIsRefused() throws IOException {
+        String remedy = " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment\n";
+        assertEquals(HELP + "taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
+            .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
+        assertEquals(HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
+            .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
+        Path file = Files.writeString(folder.resolve("arguments"), "--command 'touch ran # é'\n");
+        assertEquals(HELP + "taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
+            .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
+        assertNothingTouched();
+    }
+
+    @Test
+    void utf8TextArrivesByteForByte() throws IOException {
+        utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null)).run().exitedWith(0).outIs("ran\n");
+        utf8("--command", "printf %%s '\\303\\251\\360\\237\\232\\200' > bytes", with("--command", null)).run().exitedWith(0);
+        assertEquals("é🚀", Program.read(folder.resolve("bytes")));
+    }
+
+    @Test
+    void lockFileAndCounterFileAreDifferentFiles() throws IOException {
+        Path real = Files.createDirectory(folder.resolve("real"));
+        Path link = Files.createSymbolicLink(folder.resolve("link"), real);
+        for (List<String> same : List.of(
+            List.of("real/x", "real/x", "x"), List.of("real/x", "real/x.tmp", "x.tmp"), List.of("real/x", "link/x", "x"),
+            List.of("link/x", real + "/x.tmp", "x.tmp"), List.of("real/../real/x", "real/./x", "x"))) {
+            refused("--counter-file " + folder.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
+                List.of("--command", "touch ran", "--lockfile", same.get(0), "--threshold", "2", "--counter-file", same.get(1)));
+        }
+        refused("--log-file " + folder.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
+            with("--log-file", "task.lock"));
+        refused("--metrics-file " + folder.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
+            with("--metrics-file", "task.lock.tmp"));
+        refused("--counter-file, --log-file and --metrics-file must be different files", with("--log-file", "task.count"));
+        try (Stream<Path> made = Files.list(link)) {
+            assertEquals(List.of(), made.toList());
+        }
+    }
+
+    /** A good request, with one option set, or with the text added and, for a known option, that option left out. */
+    private static List<String> with(String option, String value) {
+        List<String> good = new ArrayList<>(List.of("--command", "echo ran", "--lockfile", "task.lock", "--threshold", "2",
+            "--counter-file", "task.count"));
+        int at = good.indexOf(option);
+        if (at >= 0) {
+            good.subList(at, at + 2).clear();
+        }
+        if (value != null) {
+            good.addAll(List.of(option, value));
+        } else if (at < 0) {
+            good.add(option);
+        }
+        return good;
+    }
+
+    private Program request(List<String> arguments) {
+        return Program.taskrunner(folder, arguments.toArray(String[]::new));
+    }
+
+    /** A request with one more option, whose value printf(1) makes: the locale of the tests need not carry it. */
+    private Program utf8(String option, String format, List<String> arguments) {
+        return request(arguments).under("sh", "-c", "exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"",
+            "sh");
+    }
+
+    private void refused(String why, List<String> arguments) {
+        request(arguments).run().exitedWith(64).outIs("").errIs(HELP + "taskrunner: " + why + "\n");
+        assertNothingTouched();
+    }
+
+    private void assertNothingTouched() {
+        String[] made = folder.toFile().list((in, name) -> name.equals("ran") || name.endsWith(".lock") || name.endsWith(".tmp")
+            || name.endsWith(".count"));
+        assertEquals(List.of(), Arrays.asList(made));
+    }
+}
