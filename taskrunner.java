@@ -2,7 +2,7 @@
 //JAVA 17+
 //DEPS info.picocli:picocli:4.7.7
 //COMPILE_OPTIONS -XDignore.symbol.file -XDstringConcat=inline
-//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xshare:auto -Xss256k
+//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k
 
 import java.io.File;
 import java.io.FileInputStream;
@@ -79,8 +79,15 @@ public class taskrunner {
             return ExitStatus.OK;
         }
         try {
-            if (arguments.command() == Options.STATUS) {
-                return Status.run(arguments);
+            switch (arguments.command().name()) {
+                case "status":
+                    return Status.run(arguments);
+                case "install":
+                    return Installation.TASKRUNNER.install(arguments);
+                case "uninstall":
+                    return Installation.TASKRUNNER.uninstall(arguments);
+                default:
+                    break;
             }
             Execution execution = new Execution(Options.request(arguments));
             execution.stopOnSignals();
@@ -404,7 +411,7 @@ final class Options {
             new Option("--verbose", null, null, "show stack traces of internal errors")),
         List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
 
-    static final List<Command> COMMANDS = List.of(RUN, STATUS);
+    static final List<Command> COMMANDS = List.of(RUN, STATUS, Installation.command("taskrunner"), Installation.undo("taskrunner"));
 
     /** The request that the options ask for; throws when one is missing or malformed, before anything is touched. */
     static Request request(Arguments arguments) throws TaskException {
@@ -2609,6 +2616,223 @@ final class Status {
     }
 
     private Status() {
+    }
+}
+
+/**
+ * The subcommands {@code install} and {@code uninstall}: a command that starts without JBang. It is made of the class path's jars and a
+ * start-up archive for this JDK in the user's data folder ({@code $XDG_DATA_HOME}, else {@code ~/.local/share}), and a launcher.
+ *
+ * @param name of the command and of its data folder
+ * @param jvmOptions of the launcher, the same as the script's own
+ * @param training the main class and its arguments that use what a run uses, for the archive
+ */
+record Installation(String name, String mainClass, List<String> jvmOptions, List<String> training) {
+    static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
+        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k"), List.of("Training"));
+
+    static Command command(String name) {
+        return new Command("install", "Installs the command " + name + ", which starts without JBang.",
+            List.of(name + " install [--bin DIR]"), null, List.of(new Option("--bin", "DIR", null, "where the launcher goes (default: ~/.local/bin)"),
+                new Option("--verbose", null, null, "show what making the start-up archive said")), List.of());
+    }
+
+    static Command undo(String name) {
+        return new Command("uninstall", "Removes what install wrote.", List.of(name + " uninstall [--bin DIR]"), null,
+            List.of(new Option("--bin", "DIR", null, "where the launcher is (default: ~/.local/bin)"),
+                new Option("--verbose", null, null, "show stack traces of internal errors")), List.of());
+    }
+
+    private static Path home(String variable, String otherwise) {
+        String folder = System.getenv(variable);
+        return folder != null && folder.startsWith("/") ? Path.of(folder) : Path.of(System.getProperty("user.home"), otherwise);
+    }
+
+    private Path data() {
+        return home("XDG_DATA_HOME", ".local/share").resolve(name);
+    }
+
+    private Path launcher(Arguments arguments) throws UsageException {
+        Path bin = arguments.has("--bin") ? Path.of(Options.text(arguments, "--bin")).toAbsolutePath()
+            : Path.of(System.getProperty("user.home"), ".local/bin");
+        return bin.resolve(name);
+    }
+
+    /** Installs or upgrades; what is replaced stays whole for those who run it. */
+    int install(Arguments arguments) throws TaskException {
+        if (Processes.WINDOWS) {
+            throw new TaskException(ExitStatus.CANNOT_CREATE, "install needs a POSIX shell; on Windows use: jbang app install");
+        }
+        Path data = data();
+        Path launcher = launcher(arguments);
+        try {
+            Files.createDirectories(data);
+            Files.createDirectories(launcher.getParent());
+            List<String> jars = new ArrayList<>();
+            for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
+                Path jar = Path.of(entry).toAbsolutePath();
+                if (!jar.startsWith(data)) {
+                    Path copy = data.resolve(jar.getFileName());
+                    Files.copy(jar, aside(copy), StandardCopyOption.REPLACE_EXISTING);
+                    Files.move(aside(copy), copy, StandardCopyOption.ATOMIC_MOVE);
+                    jar = copy;
+                }
+                jars.add(jar.toString());
+            }
+            List<String> java = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
+            java.addAll(jvmOptions);
+            java.addAll(List.of("-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:disable"));
+            List<String> classPath = List.of("-cp", String.join(File.pathSeparator, jars));
+            Path archive = archive(data, java, classPath, arguments.has("--verbose"));
+            if (archive != null) {
+                java.add((archive.toString().endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=") + archive);
+            }
+            Files.writeString(aside(launcher), launcherText(java, classPath));
+            Files.setPosixFilePermissions(aside(launcher), PosixFilePermissions.fromString("rwxr-xr-x"));
+            Files.move(aside(launcher), launcher, StandardCopyOption.ATOMIC_MOVE);
+            System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ") + "in " + data + ")");
+            if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(launcher.getParent().toString())) {
+                System.out.println(launcher.getParent() + " is not on this PATH: use the full path, also in crontabs");
+            }
+            System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile /run/lock/TASK.lock --threshold 3"
+                + " --counter-file " + Path.of(System.getProperty("user.home"), "TASK.count"));
+            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + launcher.getParent() : ""));
+            return ExitStatus.OK;
+        } catch (IOException e) {
+            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install into " + data + " and " + launcher.getParent() + ": "
+                + Text.reason(e) + "; choose folders with XDG_DATA_HOME and --bin", e);
+        }
+    }
+
+    private static Path aside(Path file) {
+        return file.resolveSibling(file.getFileName() + ".new");
+    }
+
+    /**
+     * Makes the start-up archive: an AOT cache (JEP 514) from JDK 25 on, before that a static CDS archive, which unlike a dynamic one takes
+     * picocli's old class files.
+     *
+     * @return null when this JDK cannot make one: the command then starts without
+     */
+    private Path archive(Path data, List<String> java, List<String> classPath, boolean verbose) throws IOException {
+        boolean aot = Runtime.version().feature() >= 25;
+        Path archive = data.resolve(name + (aot ? ".aot" : ".jsa"));
+        Path list = data.resolve(name + ".classes");
+        Files.deleteIfExists(data.resolve(name + (aot ? ".jsa" : ".aot")));
+        Path trial = Files.createTempDirectory("taskrunner-install");
+        try {
+            List<String> train = new ArrayList<>(training);
+            train.add(trial.toString());
+            if (aot) {
+                run(verbose, java, List.of("-XX:AOTCacheOutput=" + aside(archive)), classPath, train);
+            } else {
+                run(verbose, java, List.of("-Xshare:off", "-XX:DumpLoadedClassList=" + list), classPath, train);
+                run(verbose, java, List.of("-Xshare:dump", "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)),
+                    classPath, List.of());
+            }
+            Files.move(aside(archive), archive, StandardCopyOption.ATOMIC_MOVE);
+            return archive;
+        } catch (IOException e) {
+            System.err.println("no start-up archive: " + Text.reason(e) + "; " + name + " starts without");
+            return null;
+        } finally {
+            Files.deleteIfExists(list);
+            for (File left : trial.toFile().listFiles()) {
+                Files.deleteIfExists(left.toPath());
+            }
+            Files.deleteIfExists(trial);
+        }
+    }
+
+    private static void run(boolean verbose, List<String> java, List<String> options, List<String> classPath, List<String> arguments)
+            throws IOException {
+        List<String> command = new ArrayList<>(java);
+        command.addAll(options);
+        command.addAll(classPath);
+        command.addAll(arguments);
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+        builder.redirectOutput(verbose ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD);
+        try {
+            Process process = builder.start();
+            if (!process.waitFor(2, TimeUnit.MINUTES)) {
+                process.destroyForcibly();
+                throw new IOException("java took over two minutes: " + String.join(" ", options));
+            }
+            if (process.exitValue() != 0) {
+                throw new IOException("java ended with status " + process.exitValue() + ": " + String.join(" ", options));
+            }
+        } catch (InterruptedException e) {
+            throw new IOException("interrupted", e);
+        }
+    }
+
+    private String launcherText(List<String> java, List<String> classPath) {
+        StringBuilder options = new StringBuilder();
+        for (String option : java.subList(1, java.size())) {
+            options.append(' ').append(quoted(option));
+        }
+        String firstJar = classPath.get(1).split(File.pathSeparator)[0];
+        return "#!/bin/sh\n# made by: " + name + " install; removed by: " + name + " uninstall\n"
+            + "java=" + quoted(java.get(0)) + "\n"
+            + "[ -x \"$java\" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java\n"
+            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar + " is gone: install it again") + " >&2; exit "
+            + ExitStatus.CANNOT_START + "; }\n"
+            + "exec \"$java\"" + options + " -cp " + quoted(classPath.get(1)) + " " + mainClass + " \"$@\"\n";
+    }
+
+    private static String quoted(String text) {
+        return "'" + text.replace("'", "'\\''") + "'";
+    }
+
+    /** Removes the launcher, if it is one, and the data folder's jars and archives. */
+    int uninstall(Arguments arguments) throws TaskException {
+        Path launcher = launcher(arguments);
+        Path data = data();
+        try {
+            if (Files.exists(launcher) && Files.readString(launcher).contains("made by: " + name + " install")) {
+                Files.delete(launcher);
+                System.out.println("removed " + launcher);
+            } else {
+                System.out.println("no " + name + " launcher at " + launcher + ": give its folder with --bin");
+            }
+            if (Files.isDirectory(data)) {
+                for (File file : data.toFile().listFiles()) {
+                    String own = file.getName();
+                    if (own.endsWith(".jar") || own.endsWith(".jsa") || own.endsWith(".aot") || own.endsWith(".new")) {
+                        Files.delete(file.toPath());
+                    }
+                }
+                if (data.toFile().delete()) {
+                    System.out.println("removed " + data);
+                }
+            }
+            return ExitStatus.OK;
+        } catch (IOException e) {
+            throw new TaskException(ExitStatus.IO, "cannot remove " + launcher + " and " + data + ": " + Text.reason(e), e);
+        }
+    }
+}
+
+/** What the start-up archive is trained with: a run, a held lock, {@code --quiet} and {@code status}. */
+final class Training {
+    public static void main(String[] args) throws Exception {
+        Path folder = Path.of(args[0]);
+        String lock = folder.resolve("lock").toString();
+        String held = folder.resolve("held").toString();
+        String[] request = {"--command", "true", "--lockfile", lock, "--threshold", "1", "--counter-file", folder.resolve("count").toString()};
+        taskrunner.run(request);
+        request[1] = "exit 1";
+        taskrunner.run("--quiet", "--command", "exit 1", "--lockfile", lock, "--threshold", "1", "--counter-file", request[7]);
+        Execution holder = new Execution(Options.request(Arguments.parse(Options.COMMANDS, request)));
+        holder.acquireLock();
+        Files.copy(Path.of(lock), Path.of(held));
+        request[3] = held;
+        taskrunner.run(request);
+        taskrunner.run("status", "--lockfile", held);
+        holder.releaseLock();
+    }
+
+    private Training() {
     }
 }
 
