@@ -612,6 +612,11 @@ final class Execution {
             if (acquireLock()) {
                 runCommand();
             }
+        } catch (RuntimeException | Error e) {
+            if (tree != null) {
+                tree.end(Duration.ZERO);
+            }
+            throw e;
         } finally {
             releaseLock();
         }
@@ -777,8 +782,9 @@ final class Execution {
             stopSignal = signal;
             notifyAll();
         }
-        if (running != null) {
-            running.end(request.killAfter());
+        if (running != null && !running.end(request.killAfter()).isEmpty()) {
+            // the command itself may be among those that cannot be killed: who waits for it would wait for ever
+            waiting.interrupt();
         }
     }
 
@@ -809,7 +815,7 @@ final class Execution {
                     + " alone; another instance may have run at the same time");
             }
         } catch (TaskException e) {
-            if (outcome instanceof Outcome.Stopped || outcome instanceof Outcome.TimedOut) {
+            if (outcome instanceof Outcome.Stopped || outcome instanceof Outcome.TimedOut && !request.exitZero()) {
                 log.error("error", e.getMessage());
             } else {
                 outcome = new Outcome.Broken(run, e);
@@ -1316,8 +1322,7 @@ final class LockFile {
                     gate.write(owner.text());
                     counter.reset();
                     if (link(path, gate)) {
-                        HELD.put(path, owner);
-                        return new Acquired(new LockFile(path, gate.leaveWithNode()), recovered);
+                        return new Acquired(held(path, gate, owner), recovered);
                     }
                 } else {
                     try {
@@ -1334,6 +1339,17 @@ final class LockFile {
             }
         } catch (IOException e) {
             throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
+        }
+    }
+
+    private static LockFile held(Path path, Gate gate, Owner owner) throws IOException {
+        try {
+            LockFile lock = new LockFile(path, gate.leaveWithNode());
+            HELD.put(path, owner);
+            return lock;
+        } catch (IOException e) {
+            Files.deleteIfExists(path);
+            throw e;
         }
     }
 
@@ -1943,8 +1959,11 @@ final class FailureCounter {
             return 0;
         }
         try {
-            char first = number.charAt(0);
-            if (text.length() < LONGEST && first >= '0' && first <= '9') {
+            boolean digits = text.length() < LONGEST;
+            for (int i = 0; i < number.length(); i++) {
+                digits &= number.charAt(i) >= '0' && number.charAt(i) <= '9';
+            }
+            if (digits) {
                 return Long.parseLong(number);
             }
         } catch (NumberFormatException e) {
@@ -1969,6 +1988,8 @@ final class ProcessTree {
     private final String runId;
     private final Map<ProcessId, Boolean> members = new LinkedHashMap<>();
     private volatile boolean hurry;
+    /** When SIGKILL followed, or 0. */
+    private long killed;
 
     /** @param root or null @param runId or null */
     ProcessTree(ProcessId root, String runId) {
@@ -1995,7 +2016,6 @@ final class ProcessTree {
      */
     synchronized List<Long> end(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
-        long killed = 0;
         for (int pause = 5;; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
             List<ProcessId> alive = alive();
             if (alive.isEmpty()) {
@@ -2007,9 +2027,10 @@ final class ProcessTree {
                 for (ProcessId id : alive) {
                     survivors.add(id.pid());
                 }
+                hurry = true;
                 return survivors;
             }
-            boolean kill = hurry || now - killAt >= 0;
+            boolean kill = killed != 0 || hurry || now - killAt >= 0;
             if (kill && killed == 0) {
                 killed = now;
             }
@@ -2317,7 +2338,7 @@ final class Log {
         }
         if (outcome.run() != null) {
             json.put("started", Text.time(outcome.run().startedMillis()));
-            json.number("duration_seconds", Text.seconds(outcome.run().durationMillis()));
+            json.raw("duration_seconds", Text.seconds(outcome.run().durationMillis()));
         }
         if (outcome.count() >= 0) {
             json.put("count", outcome.count());
@@ -2841,19 +2862,19 @@ final class Json {
     private final StringBuilder members = new StringBuilder();
 
     Json put(String name, String value) {
-        return number(name, quote(value));
+        return raw(name, quote(value));
     }
 
     Json put(String name, long value) {
-        return number(name, Long.toString(value));
+        return raw(name, Long.toString(value));
     }
 
     Json put(String name, Json value) {
-        return number(name, value.toString());
+        return raw(name, value.toString());
     }
 
     /** A member whose value is JSON already. */
-    Json number(String name, String value) {
+    Json raw(String name, String value) {
         members.append(members.length() == 0 ? "" : ",").append(quote(name)).append(':').append(value);
         return this;
     }
@@ -2984,7 +3005,7 @@ final class Text {
         return oneLine(error >= 0 ? message.substring(message.indexOf(", ", error) + 2) : message);
     }
 
-    /** The first bytes of the file as Latin-1 text. */
+    /** The first bytes of the file as text. */
     static String read(FileChannel file, int longest) throws IOException {
         ByteBuffer bytes = ByteBuffer.allocate(longest);
         while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
