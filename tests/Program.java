@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.fail;
 import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.URISyntaxException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -35,6 +36,7 @@ final class Program {
     private final List<String> arguments = new ArrayList<>();
     private final Map<String, String> environment = new LinkedHashMap<>();
     private final String mainClass;
+    private String classPath = System.getProperty("java.class.path");
     private String stdin = "";
     private Path workingFolder;
 
@@ -71,6 +73,12 @@ final class Program {
         return this;
     }
 
+    /** More options for the JVM. */
+    Program jvm(String... options) {
+        jvmOptions.addAll(List.of(options));
+        return this;
+    }
+
     Program stdin(String text) {
         stdin = text;
         return this;
@@ -89,18 +97,12 @@ final class Program {
     Running start() {
         try {
             Files.createDirectories(folder.resolve("home"));
-            Path tmp = Files.createDirectories(folder.resolve("tmp"));
+            Files.createDirectories(folder.resolve("tmp"));
             int number = NUMBER.incrementAndGet();
             Path out = folder.resolve("stdout-" + number);
             Path err = folder.resolve("stderr-" + number);
             Path in = Files.writeString(folder.resolve("stdin-" + number), stdin);
-            List<String> line = new ArrayList<>(prefix);
-            line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-            line.addAll(scriptOptions());
-            line.add("-Djava.io.tmpdir=" + tmp);
-            line.addAll(jvmOptions);
-            line.addAll(List.of("-cp", System.getProperty("java.class.path"), mainClass));
-            line.addAll(arguments);
+            List<String> line = commandLine();
             ProcessBuilder builder = new ProcessBuilder(line).directory(workingFolder.toFile()).redirectInput(in.toFile())
                 .redirectOutput(out.toFile()).redirectError(err.toFile());
             builder.environment().clear();
@@ -109,6 +111,36 @@ final class Program {
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
+    }
+
+    private List<String> commandLine() throws IOException {
+        List<String> line = new ArrayList<>(prefix);
+        line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+        line.addAll(scriptOptions());
+        line.add("-Djava.io.tmpdir=" + folder.resolve("tmp"));
+        line.addAll(jvmOptions);
+        line.addAll(List.of("-cp", classPath, mainClass));
+        line.addAll(arguments);
+        return line;
+    }
+
+    /** The program as a command for a shell, for one taskrunner inside another. */
+    String shellCommand() throws IOException {
+        return String.join(" ", commandLine().stream().map(word -> "'" + word.replace("'", "'\\''") + "'").toList());
+    }
+
+    /** Runs it as the user nobody, from a copy of its classes, since others may not read a class path in a home folder. */
+    Program asNobody() {
+        try {
+            Path classes = Path.of(taskrunner.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+            Path copy = folder.resolve("classes");
+            assertEquals(0, new ProcessBuilder("sh", "-c", "chmod 1777 \"$1\"; [ -e \"$3\" ] || cp -r \"$2\" \"$3\"; chmod -R a+rX \"$3\"", "sh",
+                folder.toString(), classes.toString(), copy.toString()).inheritIO().start().waitFor());
+            classPath = copy.toString();
+        } catch (IOException | InterruptedException | URISyntaxException e) {
+            throw new IllegalStateException(e);
+        }
+        return under("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups");
     }
 
     /** The options of the script's {@code //JAVA_OPTIONS} lines. */
@@ -168,6 +200,15 @@ final class Program {
         return found;
     }
 
+    /** Kills the processes that have the text in their command line, such as a test's folder, and waits until they are dead. */
+    static void killProcessesWith(String text) {
+        await("no process has " + text, () -> {
+            List<Long> left = processesWith(text);
+            left.forEach(pid -> ProcessHandle.of(pid).ifPresent(ProcessHandle::destroyForcibly));
+            return left.isEmpty();
+        });
+    }
+
     static String read(Path file) {
         try {
             return Files.readString(file, StandardCharsets.UTF_8);
@@ -196,10 +237,21 @@ final class Program {
                 "--counter-file", counter.toString()).with(more);
         }
 
+        /** A command that runs until {@link #finish}, or until the test's folder is removed. */
+        String untilFinish() {
+            return "touch " + folder + "/runs; while [ -e " + folder + "/runs ] && ! [ -e " + folder + "/finish ]; do sleep 0.05; done";
+        }
+
         /** Starts a request whose command runs until {@link #finish}; returns when the command runs. */
         Running hold(String... more) {
-            Running holder = request("touch " + folder + "/runs; until [ -e " + folder + "/finish ]; do sleep 0.05; done", more).start();
-            await("the command runs", () -> Files.exists(folder.resolve("runs")));
+            return hold(request(untilFinish(), more));
+        }
+
+        /** The same with a request made of {@link #untilFinish}; returns when the command runs and is recorded. */
+        Running hold(Program request) {
+            Running holder = request.start();
+            await("the command runs", () -> Files.exists(folder.resolve("runs")) && Files.exists(lock)
+                && read(lock).contains("\ncommand-start="));
             return holder;
         }
 

@@ -1,0 +1,451 @@
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.List;
+
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What a request and {@code status} make of each kind of lock. Needs root, for other users and pid namespaces. */
+class LockVerdictTest {
+    private static final String[] OWN_PID_NAMESPACE = {"unshare", "-pf", "--mount-proc", "--"};
+    private static final int FREE = 0;
+    private static final int HELD = 20;
+    private static final int LEFT_BEHIND = 21;
+
+    @TempDir
+    Path folder;
+    private Program.Task task;
+
+    @BeforeEach
+    void task() {
+        task = new Program.Task(folder);
+    }
+
+    @AfterEach
+    void endWhatIsLeft() {
+        Program.killProcessesWith(folder.toString());
+    }
+
+    @Test
+    void aFreeLockIsFree() {
+        assertStatus(FREE, "free", " is free");
+        assertFalse(Files.exists(task.gate));
+    }
+
+    @Test
+    void aLockWhoseRunnerLivesIsHeldUntilItEnds() throws Exception {
+        Program.Running holder = task.hold();
+        assertContention(" is held by pid " + holder.pid() + " (root@");
+        assertStatus(HELD, "held", " is held by pid " + holder.pid() + " (root@");
+        assertTrue(holder.alive());
+        task.finish();
+        holder.result().exitedWith(0).errHasNo("WARN");
+        task.assertFree();
+    }
+
+    @Test
+    void aCopyOfALivingRunnersLockIsHeldWithoutItsKernelLock() throws Exception {
+        Program.Running holder = task.hold();
+        shell("cp task.lock copy && mv copy task.lock");
+        String why = "(its kernel lock is gone: the lock file was copied or restored)";
+        assertContention(" is held by pid " + holder.pid() + " ", why);
+        assertStatus(HELD, "held", why);
+        task.finish();
+        holder.result().exitedWith(0).errContains("WARN").errContains("was removed or replaced while the command ran");
+        assertTrue(Files.exists(task.lock), "the holder removed a lock file that is not its own");
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aLockIsOrphanedWhileTheCommandOfAKilledRunnerLives() throws Exception {
+        Program.Running holder = task.hold();
+        kill(holder);
+        String verdict = " is orphaned: its taskrunner, pid " + holder.pid() + " (root@";
+        assertContention(verdict, ", is dead, but of its run pid", "" + commandPid());
+        assertStatus(LEFT_BEHIND, "orphaned", verdict);
+        assertContention(verdict);
+        endCommand();
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aLockIsOrphanedByAGrandchildThatLeftTheTree() throws Exception {
+        Program.Running holder = task.hold(task.request("setsid sh -c '" + task.untilFinish() + "' & exec sleep 60; : " + folder));
+        kill(holder);
+        assertEquals(0, new ProcessBuilder("kill", "-KILL", commandPid()).inheritIO().start().waitFor());
+        Program.await("the command is dead", () -> !Files.exists(Path.of("/proc", commandPid()))
+            || Program.read(Path.of("/proc", commandPid(), "stat")).contains(") Z"));
+        List<Long> grandchildren = Program.processesWith("sh -c touch " + folder);
+        assertEquals(1, grandchildren.size());
+        assertContention(" is orphaned: ", "of its run pid", grandchildren.get(0).toString());
+        assertStatus(LEFT_BEHIND, "orphaned", " is orphaned: ");
+        endCommand();
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aLockIsOrphanedByTheCommandOfANestedTaskrunner() throws Exception {
+        Path innerLock = folder.resolve("inner.lock");
+        Program inner = Program.taskrunner(folder, "--command", task.untilFinish(), "--lockfile", innerLock.toString(), "--threshold", "0",
+            "--counter-file", folder.resolve("inner.count").toString());
+        Program.Running holder = task.hold(task.request(inner.shellCommand() + "; :"));
+        Program.await("the inner command is recorded", () -> Program.read(innerLock).contains("\ncommand-start="));
+        String innermost = value(innerLock, "command-pid");
+        kill(holder);
+        for (String pid : List.of(commandPid(), value(innerLock, "pid"))) {
+            assertEquals(0, new ProcessBuilder("kill", "-KILL", pid).inheritIO().start().waitFor());
+        }
+        Program.await("both runners are dead", () -> Program.processesWith(innerLock + " --threshold").isEmpty());
+        assertContention(" is orphaned: ", "of its run pid", innermost);
+        assertStatus(LEFT_BEHIND, "orphaned", innermost);
+        endCommand();
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aStaleLockIsTakenOverWithAWarningAndClearsTheCounter() throws Exception {
+        Program.Running holder = task.hold();
+        assertContention(" is held by ");
+        killAll(holder);
+        assertStatus(LEFT_BEHIND, "stale", " is stale: its taskrunner, pid " + holder.pid() + " (root@");
+        assertEquals(1, task.count());
+        assertTakeover("its taskrunner, pid " + holder.pid() + " (root@");
+        assertFalse(Files.exists(task.counter), "the counter was not cleared");
+    }
+
+    @Test
+    void onStaleReportCountsAStaleLockAndLeavesIt() throws Exception {
+        Program.Running holder = task.hold();
+        killAll(holder);
+        for (int count = 1; count <= 3; count++) {
+            assertContentionOf(task.request("touch " + folder + "/ran", "--on-stale", "report"), " is stale: its taskrunner, pid "
+                + holder.pid() + " ", "contention " + count + ", threshold 2");
+        }
+        task.request("touch " + folder + "/ran", "--on-stale", "report").run().exitedWith(75).errContains("without --on-stale report it is"
+            + " taken over");
+        assertEquals(0, task.count());
+        assertFalse(Files.exists(folder.resolve("ran")));
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aLockOfAnEarlierBootIsStaleWhateverItsPidsAreToday() throws Exception {
+        Program.Running holder = task.hold();
+        kill(holder);
+        assertContention(" is orphaned: ");
+        edit("boot", "00000000-0000-4000-8000-000000000000");
+        assertStatus(LEFT_BEHIND, "stale", "(the machine was started again since)");
+        assertTakeover("(the machine was started again since)");
+        endCommand();
+    }
+
+    @Test
+    void aLockOfAnotherMachineCannotBeJudged() throws Exception {
+        killAll(task.hold());
+        edit("boot", "00000000-0000-4000-8000-000000000000");
+        edit("host", "elsewhere");
+        String verdict = "cannot be judged: it was made on another machine, elsewhere";
+        assertContention(verdict);
+        assertStatus(HELD, "unknown", verdict);
+    }
+
+    @Test
+    void aMachineThatWasRenamedStillKnowsItsLocks() throws Exception {
+        killAll(task.hold());
+        edit("host", "formerly");
+        assertTakeover("@formerly)");
+    }
+
+    @Test
+    void aLivingHolderInAnotherPidNamespaceIsHeld() throws Exception {
+        Program.Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
+        assertContention(" is held by pid 1 (root@");
+        assertStatus(HELD, "held", " is held by pid 1 (root@");
+        task.finish();
+        holder.result().exitedWith(0);
+        task.assertFree();
+    }
+
+    @Test
+    void aHolderKilledInAnotherPidNamespaceCannotBeJudged() throws Exception {
+        Program.Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
+        Program.killProcessesWith(folder.toString());
+        assertNotEquals(0, holder.result().status());
+        String verdict = "cannot be judged: it was made in another container (pid namespace)";
+        assertContention(verdict);
+        assertStatus(HELD, "unknown", verdict);
+    }
+
+    @Test
+    void aLivingHolderIsHeldAsSeenFromAnotherPidNamespace() throws Exception {
+        Program.Running holder = task.hold();
+        assertContentionOf(task.request("touch " + folder + "/ran").under(OWN_PID_NAMESPACE), " is held by pid " + holder.pid() + " ");
+        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(" is held by pid " + holder.pid() + " ");
+        task.finish();
+        holder.result().exitedWith(0);
+        task.assertFree();
+    }
+
+    @Test
+    void aKilledHolderCannotBeJudgedFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
+        kill(task.hold());
+        String verdict = "cannot be judged: it was made in another container (pid namespace)";
+        assertContentionOf(task.request("touch " + folder + "/ran").under(OWN_PID_NAMESPACE), verdict);
+        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(verdict);
+        endCommand();
+        assertTakeover("its taskrunner, pid ");
+    }
+
+    @Test
+    void rootDoesNotAdoptTheStaleLockOfAnotherUser() throws Exception {
+        task.threshold = 0;
+        killAll(task.hold(task.request(task.untilFinish()).asNobody()));
+        task.threshold = 2;
+        assertEquals("nobody", Files.getOwner(task.lock).getName());
+        String verdict = "cannot be judged: its run is dead, but the file belongs to another user, nobody";
+        assertContention(verdict);
+        assertStatus(HELD, "unknown", verdict);
+        task.threshold = 0;
+        task.request("touch " + folder + "/ran").asNobody().run().exitedWith(0).errContains("took over stale lock");
+    }
+
+    @Test
+    void anotherUserSeesRootsLockAsHeldWhileItLives() throws Exception {
+        Program.Running holder = task.hold();
+        assertEquals("rw-r--r--", PosixFilePermissions.toString(Files.getPosixFilePermissions(task.lock)));
+        task.threshold = 0;
+        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), " is held by pid " + holder.pid() + " (root@");
+        task.status().asNobody().run().exitedWith(HELD).outContains(" is held by pid " + holder.pid() + " (root@");
+        task.finish();
+        holder.result().exitedWith(0);
+        task.request("touch " + folder + "/ran").asNobody().run().exitedWith(0);
+        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertFree();
+    }
+
+    @Test
+    void anotherUserDoesNotTakeOverRootsStaleLock() throws Exception {
+        killAll(task.hold());
+        task.threshold = 0;
+        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), "cannot be judged: ");
+        task.threshold = 2;
+        assertTakeover("its taskrunner, pid ");
+    }
+
+    @Test
+    void aLockThatTheUserMayNotReadCannotBeJudged() throws Exception {
+        Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+        task.threshold = 0;
+        String verdict = " of an unknown run cannot be judged: this user may not read it";
+        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), verdict);
+        task.status().asNobody().run().exitedWith(HELD).outContains(verdict);
+    }
+
+    @Test
+    void anEmptyFileHoldsTheTaskOffUntilItIsRemoved() throws Exception {
+        Files.createFile(task.lock);
+        String verdict = " is foreign: taskrunner did not make it, it holds the task off until somebody removes it: rm " + task.lock;
+        assertContention(verdict);
+        assertStatus(HELD, "foreign", verdict);
+        Files.delete(task.lock);
+        task.request("touch " + folder + "/ran").run().exitedWith(0).errHasNo("WARN");
+        assertTrue(Files.exists(folder.resolve("ran")));
+    }
+
+    @Test
+    void aFileWithOtherTextIsForeign() throws Exception {
+        for (String text : List.of("4711\n", "taskrunner-lock 2\npid=1\n", "taskrunner-lock 1\nrun=x\npid=1\nstart=1\n",
+            "taskrunner-lock 1\nrun=x\npid=one\nstart=1\nstarted=now\n", "\0\0\0\0")) {
+            Files.writeString(task.lock, text);
+            Files.deleteIfExists(task.counter);
+            assertContention(" is foreign: ");
+            assertStatus(HELD, "foreign", " is foreign: ");
+        }
+    }
+
+    @Test
+    void aLeftoverTmpBlocksNothing() throws Exception {
+        killAll(task.hold());
+        String record = Program.read(task.lock);
+        Files.delete(task.lock);
+        for (String leftover : List.of("", "task", "taskrunner-lock 1\n", record.substring(0, record.length() / 2), record)) {
+            Files.writeString(task.gate, leftover);
+            assertStatus(FREE, "free", " is free");
+            Files.writeString(task.gate, leftover);
+            task.request("touch " + folder + "/ran").run().exitedWith(0).errHasNo("WARN");
+            Files.delete(folder.resolve("ran"));
+            task.assertFree();
+        }
+    }
+
+    @Test
+    void aLeftoverTmpDoesNotBlockATakeoverEither() throws Exception {
+        Program.Running holder = task.hold();
+        killAll(holder);
+        Files.writeString(task.gate, Program.read(task.lock));
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aTmpThatHoldsSomethingElseIsLeftAloneAndAnError() throws Exception {
+        for (String text : List.of("my notes\n", "taskrunner-lock 2\n", "x")) {
+            Files.writeString(task.gate, text);
+            task.request("touch " + folder + "/ran").run().exitedWith(73).errContains(task.gate + " is needed for it but holds something else");
+            assertEquals(text, Program.read(task.gate));
+            assertFalse(Files.exists(task.lock) || Files.exists(task.counter) || Files.exists(folder.resolve("ran")));
+        }
+    }
+
+    @Test
+    void aTornLastLineOfARecordIsIgnored() throws Exception {
+        Program.Running holder = task.hold();
+        String record = Program.read(task.lock);
+        kill(holder);
+        for (String torn : List.of(record.substring(0, record.indexOf("command-pid=") + 14), record.substring(0, record.length() - 1))) {
+            Files.writeString(task.lock, torn);
+            assertStatus(LEFT_BEHIND, "orphaned", commandPid(record));
+        }
+        endCommand();
+        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aReusedPidIsNotTheRunner() throws Exception {
+        killAll(task.hold());
+        long here = ProcessHandle.current().pid();
+        String stat = Program.read(Path.of("/proc/self/stat"));
+        long start = Long.parseLong(stat.substring(stat.lastIndexOf(')') + 2).split(" ")[19]);
+        edit("pid", Long.toString(here));
+        edit("start", Long.toString(start));
+        assertContention(" is held by pid " + here + " ", "its kernel lock is gone");
+        edit("start", Long.toString(start - 1));
+        assertTakeover("its taskrunner, pid " + here + " ");
+    }
+
+    @Test
+    void aReusedPidIsNotTheCommand() throws Exception {
+        killAll(task.hold());
+        edit("command-pid", Long.toString(ProcessHandle.current().pid()));
+        assertTakeover("its taskrunner, pid ");
+    }
+
+    @Test
+    void zombiesAreDead() throws Exception {
+        // The shell becomes a tail that never waits for the runner it started, so that the killed runner stays a zombie.
+        Process parent = new ProcessBuilder("sh", "-c", task.request(task.untilFinish()).shellCommand() + " & exec tail -f /dev/null "
+            + folder + "/none").redirectErrorStream(true).redirectOutput(folder.resolve("parent").toFile()).start();
+        try {
+            Program.await("the command is recorded", () -> Files.exists(task.lock) && Program.read(task.lock).contains("\ncommand-start="));
+            String runner = value(task.lock, "pid");
+            String command = commandPid();
+            for (String pid : List.of(runner, command)) {
+                assertEquals(0, new ProcessBuilder("kill", "-KILL", pid).inheritIO().start().waitFor());
+            }
+            Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", runner, "stat")).contains(") Z"));
+            assertTakeover("its taskrunner, pid " + runner + " ");
+            assertTrue(Program.read(Path.of("/proc", runner, "stat")).contains(") Z"), "it was no zombie any more");
+        } finally {
+            parent.destroyForcibly().waitFor();
+        }
+    }
+
+    @Test
+    void theJudgingProcessIsNoEvidenceAlthoughItsEnvironmentNamesTheRun() throws Exception {
+        killAll(task.hold());
+        String run = value(task.lock, "run");
+        task.status().env("TASKRUNNER_RUN_ID", run).run().exitedWith(LEFT_BEHIND).outContains(" is stale: ");
+        task.request("touch " + folder + "/ran").env("TASKRUNNER_RUN_ID", run).run().exitedWith(0).errContains("took over stale lock");
+        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertFree();
+    }
+
+    /** A request finds contention: it says so, counts once, runs nothing and leaves the lock file as it is. */
+    private void assertContention(String... verdict) throws IOException {
+        long before = task.count();
+        Program.Result result = assertContentionOf(task.request("touch " + folder + "/ran"), verdict);
+        result.errContains("; contention " + (before + 1) + ", threshold " + task.threshold);
+        assertEquals(before + 1, task.count());
+    }
+
+    private Program.Result assertContentionOf(Program request, String... verdict) throws IOException {
+        byte[] record = Files.readAllBytes(task.lock);
+        Object inode = Files.getAttribute(task.lock, "unix:ino");
+        Program.Result result = request.run().exitedWith(0).errContains("WARN").errContains("lock " + task.lock);
+        for (String part : verdict) {
+            result.errContains(part);
+        }
+        assertArrayEquals(record, Files.readAllBytes(task.lock));
+        assertEquals(inode, Files.getAttribute(task.lock, "unix:ino"));
+        assertFalse(Files.exists(folder.resolve("ran")), () -> "the command ran: " + result.program());
+        assertFalse(Files.exists(task.gate), "the gate is left");
+        return result;
+    }
+
+    /** A request takes the lock over, warns why, runs its command and releases the lock. */
+    private void assertTakeover(String why) {
+        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains("WARN")
+            .errContains("took over stale lock " + task.lock + ": ").errContains(why);
+        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertFree();
+    }
+
+    /** {@code status} says so, in text and JSON, and changes nothing. */
+    private void assertStatus(int exitStatus, String state, String message) {
+        String before = Files.exists(task.lock) ? Program.read(task.lock) : null;
+        long count = task.count();
+        task.status().run().exitedWith(exitStatus).outContains("lock " + task.lock).outContains(message).errIs("");
+        task.status("--json").run().exitedWith(exitStatus).outContains("\"state\":\"" + state + "\"").errIs("");
+        assertEquals(before, Files.exists(task.lock) ? Program.read(task.lock) : null);
+        assertEquals(count, task.count());
+    }
+
+    private static void kill(Program.Running runner) {
+        runner.signal("KILL");
+        runner.result().exitedWith(137);
+    }
+
+    /** Kills the runner, then all that is left of its run. */
+    private void killAll(Program.Running runner) {
+        kill(runner);
+        Program.killProcessesWith(folder.toString());
+    }
+
+    private void endCommand() {
+        task.finish();
+        Program.await("the command has ended", () -> Program.processesWith(folder.toString()).isEmpty());
+    }
+
+    private String commandPid() {
+        return value(task.lock, "command-pid");
+    }
+
+    private static String commandPid(String record) {
+        return record.replaceAll("(?s).*\ncommand-pid=(\\d+)\n.*", "$1");
+    }
+
+    private static String value(Path lock, String key) {
+        return Program.read(lock).replaceAll("(?s).*\n" + key + "=([^\n]*)\n.*", "$1");
+    }
+
+    /** Gives a line of the record another value, in place. */
+    private void edit(String key, String value) throws IOException {
+        String record = Program.read(task.lock);
+        String edited = record.replaceAll("\n" + key + "=[^\n]*\n", "\n" + key + "=" + value + "\n");
+        assertNotEquals(record, edited);
+        Files.writeString(task.lock, edited);
+    }
+
+    private void shell(String command) throws Exception {
+        assertEquals(0, new ProcessBuilder("sh", "-c", command).directory(folder.toFile()).inheritIO().start().waitFor());
+    }
+}
