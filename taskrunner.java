@@ -585,6 +585,9 @@ final class Options {
  */
 final class Execution {
     private static final int LONGEST_WAIT_BETWEEN_TRIES = 500;
+    /** The statuses of a command that SIGHUP, SIGINT or SIGTERM ended. */
+    private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
+    private static final int TOLD_MILLIS = 200;
 
     final Request request;
     final Owner owner;
@@ -595,6 +598,7 @@ final class Execution {
     private Run run;
     private StopSignal stopSignal;
     private ProcessTree tree;
+    private Thread waiting;
 
     /** A signal that asked taskrunner to stop. */
     record StopSignal(String name, int number) {
@@ -699,6 +703,7 @@ final class Execution {
             if (stopSignal != null) {
                 return outcome = new Outcome.Stopped(null, stopSignal);
             }
+            waiting = Thread.currentThread();
             try {
                 process = start(builder);
             } catch (TaskException e) {
@@ -715,6 +720,10 @@ final class Execution {
             } else {
                 timedOut = !process.waitFor(request.timeout().toMillis(), TimeUnit.MILLISECONDS);
                 status = timedOut ? -1 : process.exitValue();
+            }
+            if (SIGNALLED.contains(status)) {
+                // a terminal, or kill(1) of a process group, signals both: the command may be the first to end
+                pauseUnlessStopped(TOLD_MILLIS);
             }
         } catch (InterruptedException e) {
             stop(new StopSignal("TERM", 15));
@@ -782,8 +791,8 @@ final class Execution {
             stopSignal = signal;
             notifyAll();
         }
-        if (running != null && !running.end(request.killAfter()).isEmpty()) {
-            // the command itself may be among those that cannot be killed: who waits for it would wait for ever
+        if (running != null && running.end(request.killAfter()).contains(running.root().pid())) {
+            // the command itself cannot be killed: who waits for it would wait for ever
             waiting.interrupt();
         }
     }
@@ -2706,6 +2715,8 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
             List<String> classPath = List.of("-cp", String.join(File.pathSeparator, jars));
             Path archive = archive(data, java, classPath, arguments.has("--verbose"));
             if (archive != null) {
+                // without the check a damaged archive crashes the JVM; it costs 7 % of a run's processor time
+                java.add("-XX:+VerifySharedSpaces");
                 java.add((archive.toString().endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=") + archive);
             }
             Files.writeString(aside(launcher), launcherText(java, classPath));
@@ -2731,7 +2742,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
 
     /**
      * Makes the start-up archive: an AOT cache (JEP 514) from JDK 25 on, before that a static CDS archive, which unlike a dynamic one takes
-     * picocli's old class files.
+     * picocli's old class files. G1 dumps it whatever collector runs with it: only an archive with heap objects is checked for its length.
      *
      * @return null when this JDK cannot make one: the command then starts without
      */
@@ -2748,7 +2759,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
                 run(verbose, java, List.of("-XX:AOTCacheOutput=" + aside(archive)), classPath, train);
             } else {
                 run(verbose, java, List.of("-Xshare:off", "-XX:DumpLoadedClassList=" + list), classPath, train);
-                run(verbose, java, List.of("-Xshare:dump", "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)),
+                run(verbose, java, List.of("-Xshare:dump", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)),
                     classPath, List.of());
             }
             Files.move(aside(archive), archive, StandardCopyOption.ATOMIC_MOVE);

@@ -58,7 +58,9 @@ class UsageTest {
               --verbose                   say more: debug lines, and stack traces of internal errors
 
         Commands:
-          status  Tells who holds the lock, since when and in which state, and the counter.
+          status     Tells who holds the lock, since when and in which state, and the counter.
+          install    Installs the command taskrunner, which starts without JBang.
+          uninstall  Removes what install wrote.
 
         Exit status:
           0        the command succeeded; or contention that is not reported
