@@ -1,18 +1,10 @@
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.lang.reflect.Proxy;
-import java.util.List;
 import java.util.Properties;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CompletionException;
 
-import jakarta.batch.operations.BatchRuntimeException;
 import jakarta.batch.operations.JobOperator;
-import jakarta.enterprise.inject.spi.Bean;
-import jakarta.enterprise.inject.spi.BeanManager;
 import jakarta.transaction.TransactionManager;
-import org.jberet.creation.AbstractArtifactFactory;
-import org.jberet.creation.BatchCDIExtension;
 import org.jberet.repository.JdbcRepository;
 import org.jberet.repository.JobRepository;
 import org.jberet.spi.ArtifactFactory;
@@ -22,13 +14,10 @@ import org.jberet.spi.JobTask;
 import org.jberet.spi.JobXmlResolver;
 import org.jberet.tools.MetaInfBatchJobsJobXmlResolver;
 import org.jberet.tx.LocalTransactionManager;
-import org.jboss.weld.environment.se.Weld;
 
 /**
  * Runs one execution of the job on JBeret SE, on the thread of its caller: there is nothing to wait for that could never come, as
  * JBeret's own latch does when its last update fails.
- *
- * <p>Weld starts on a thread of its own while the database is opened and the job is read.
  */
 final class JobRunner implements AutoCloseable {
     static final String JOB = "taskrunner";
@@ -36,29 +25,11 @@ final class JobRunner implements AutoCloseable {
     static final String RUN = "run";
 
     private final Repository repository;
-    private final CompletableFuture<BeanManager> beans;
+    private final Beans beans;
     private final JobOperator operator;
     private JobTask started;
 
-    /** Starts Weld with the artifacts, without looking for other beans. */
-    static CompletableFuture<BeanManager> startBeans(List<Class<?>> artifacts) {
-        CompletableFuture<BeanManager> beans = new CompletableFuture<>();
-        Thread thread = new Thread(() -> {
-            try {
-                Weld weld = new Weld().disableDiscovery().skipShutdownHook()
-                    .addExtension(new BatchCDIExtension())
-                    .beanClasses(artifacts.toArray(new Class<?>[0]));
-                beans.complete(weld.initialize().getBeanManager());
-            } catch (Throwable e) {
-                beans.completeExceptionally(e);
-            }
-        }, "beans");
-        thread.setDaemon(true);
-        thread.start();
-        return beans;
-    }
-
-    JobRunner(Repository repository, CompletableFuture<BeanManager> beans) {
+    JobRunner(Repository repository, Beans beans) {
         this.repository = repository;
         this.beans = beans;
         this.operator = JobOperatorContext.create(new Environment()).getJobOperator();
@@ -116,7 +87,7 @@ final class JobRunner implements AutoCloseable {
 
         @Override
         public ArtifactFactory getArtifactFactory() {
-            return new Artifacts();
+            return beans;
         }
 
         @Override
@@ -174,29 +145,6 @@ final class JobRunner implements AutoCloseable {
                 throw error;
             }
             throw (Exception) e.getCause();
-        }
-    }
-
-    private final class Artifacts extends AbstractArtifactFactory {
-        @Override
-        public Object create(String name, Class<?> type, ClassLoader classLoader) {
-            BeanManager manager = manager();
-            Bean<?> bean = findBean(name, manager, classLoader);
-            return bean == null ? null : manager.getReference(bean, bean.getBeanClass(), manager.createCreationalContext(bean));
-        }
-
-        @Override
-        public Class<?> getArtifactClass(String name, ClassLoader classLoader) {
-            Bean<?> bean = findBean(name, manager(), classLoader);
-            return bean == null ? null : bean.getBeanClass();
-        }
-
-        private BeanManager manager() {
-            try {
-                return beans.join();
-            } catch (CompletionException e) {
-                throw new BatchRuntimeException("the container of the job's artifacts cannot start", e.getCause());
-            }
         }
     }
 }
