@@ -8,9 +8,9 @@
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
-import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -34,6 +34,7 @@ import org.junit.platform.launcher.listeners.TestExecutionSummary;
  */
 public class alltests {
     private static final Duration SLOW = Duration.ofSeconds(10);
+    private static final int LONGEST_MESSAGE = 4000;
 
     public static void main(String[] args) throws Exception {
         Path ownJar = Path.of(alltests.class.getProtectionDomain().getCodeSource().getLocation().toURI());
@@ -48,30 +49,45 @@ public class alltests {
         if (args.length == 0) {
             request.selectors(DiscoverySelectors.selectClasspathRoots(Set.of(ownJar)));
         } else {
-            request.selectors(java.util.Arrays.stream(args).map(DiscoverySelectors::selectClass).toArray(DiscoverySelector[]::new));
+            request.selectors(Arrays.stream(args).map(DiscoverySelectors::selectClass).toArray(DiscoverySelector[]::new));
         }
         Launcher launcher = LauncherFactory.create();
         SummaryGeneratingListener summary = new SummaryGeneratingListener();
-        launcher.execute(request.build(), summary, new Progress());
-        System.exit(report(summary.getSummary()));
+        Progress progress = new Progress();
+        launcher.execute(request.build(), summary, progress);
+        System.exit(report(summary.getSummary(), progress));
     }
 
-    private static int report(TestExecutionSummary summary) {
-        PrintWriter out = new PrintWriter(System.out, true);
-        summary.printFailuresTo(out, 20);
+    private static int report(TestExecutionSummary summary, Progress progress) {
+        for (TestExecutionSummary.Failure failure : summary.getFailures()) {
+            System.out.print("\n" + progress.name(failure.getTestIdentifier()) + "\n" + explain(failure.getException()));
+        }
         long failed = summary.getTotalFailureCount() + summary.getTestsSkippedCount() + summary.getContainersSkippedCount()
             + summary.getTestsAbortedCount();
         if (summary.getTestsFoundCount() == 0) {
-            out.println("no tests found");
+            System.out.println("no tests found");
             failed++;
         }
-        out.println(summary.getTestsSucceededCount() + " passed, " + failed + " failed");
+        System.out.println(summary.getTestsSucceededCount() + " passed, " + failed + " failed");
         return failed == 0 ? 0 : 1;
+    }
+
+    /** What went wrong, shortened, and where in the code of this project. */
+    private static String explain(Throwable error) {
+        StringBuilder text = new StringBuilder();
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            String message = cause.toString();
+            text.append(message.length() <= LONGEST_MESSAGE ? message : message.substring(0, LONGEST_MESSAGE) + " …").append('\n');
+            Arrays.stream(cause.getStackTrace()).filter(frame -> frame.getClassName().indexOf('.') < 0)
+                .forEach(frame -> text.append("    at ").append(frame).append('\n'));
+        }
+        return text.toString();
     }
 
     /** One line a class as it ends, and a line for every test that is slow or did not pass. */
     private static final class Progress implements TestExecutionListener {
         private final Map<TestIdentifier, Long> started = new ConcurrentHashMap<>();
+        private final Set<TestIdentifier> withFailures = ConcurrentHashMap.newKeySet();
         private TestPlan plan;
 
         @Override
@@ -87,17 +103,29 @@ public class alltests {
         @Override
         public void executionFinished(TestIdentifier test, TestExecutionResult result) {
             Duration took = Duration.ofNanos(System.nanoTime() - started.get(test));
-            boolean failed = result.getStatus() != TestExecutionResult.Status.SUCCESSFUL;
-            boolean ofClass = plan.getParent(test).isPresent() && plan.getParent(plan.getParent(test).get()).isEmpty();
-            if (failed || ofClass || test.isTest() && took.compareTo(SLOW) > 0) {
-                System.out.printf("%-7s%6.1f s  %s%n", failed ? "FAILED" : "ok", took.toMillis() / 1000.0,
-                    test.isTest() ? plan.getParent(test).get().getDisplayName() + ": " + test.getDisplayName() : test.getDisplayName());
+            boolean failed = result.getStatus() != TestExecutionResult.Status.SUCCESSFUL || withFailures.contains(test);
+            if (failed) {
+                plan.getParent(test).ifPresent(withFailures::add);
+            }
+            if (isClass(test) || failed && !test.isContainer() || took.compareTo(SLOW) > 0 && test.isTest()) {
+                System.out.printf("%-7s%6.1f s  %s%n", failed ? "FAILED" : "ok", took.toMillis() / 1000.0, name(test));
             }
         }
 
         @Override
         public void executionSkipped(TestIdentifier test, String reason) {
-            System.out.println("SKIPPED " + test.getDisplayName() + ": " + reason);
+            plan.getParent(test).ifPresent(withFailures::add);
+            System.out.println("SKIPPED          " + name(test) + ": " + reason);
+        }
+
+        private boolean isClass(TestIdentifier test) {
+            return plan.getParent(test).filter(engine -> plan.getParent(engine).isEmpty()).isPresent();
+        }
+
+        /** The class and what is below it. */
+        String name(TestIdentifier test) {
+            return plan.getParent(test).filter(parent -> plan.getParent(parent).isPresent()).map(parent -> name(parent) + ": ").orElse("")
+                + test.getDisplayName();
         }
     }
 }
