@@ -190,10 +190,11 @@ final class Repository implements AutoCloseable {
      */
     boolean end(long id, RequestRow request, String acquired, EndingRow ending, Duration patience) throws RepositoryException {
         connections.patience(patience);
+        connections.acceptAnother();
         try {
-            connections.getConnection();
+            boolean known = idOf(connections.getConnection(), request.runId()) == id;
             connections.patience(Duration.ZERO);
-            for (Write write : putOff) {
+            for (Write write : known ? putOff : List.<Write>of()) {
                 try {
                     write.run();
                 } catch (Exception e) {

@@ -22,9 +22,10 @@ final class ThreadConnections implements DataSource, AutoCloseable {
     private final Location location;
     private final Map<Thread, Held> held = new ConcurrentHashMap<>();
     private volatile Duration patience = Duration.ZERO;
+    private Object identity;
 
-    /** @param handedOut the connection as its users see it: close() gives it back @param identity of the database */
-    private record Held(Connection connection, Connection handedOut, Object identity) {
+    /** @param handedOut the connection as its users see it: close() gives it back */
+    private record Held(Connection connection, Connection handedOut) {
     }
 
     ThreadConnections(Location location) {
@@ -36,20 +37,23 @@ final class ThreadConnections implements DataSource, AutoCloseable {
         this.patience = patience;
     }
 
+    /** The next connection may lead to another database than the first did. */
+    synchronized void acceptAnother() {
+        identity = null;
+    }
+
     @Override
     public Connection getConnection() throws SQLException {
         Held mine = held.get(Thread.currentThread());
         if (mine != null) {
-            if (!mine.connection.getAutoCommit()
-                || mine.identity.equals(location.identity()) && location.isUsable(mine.connection)) {
+            if (!mine.connection.getAutoCommit() || isSame(location.identity()) && location.isUsable(mine.connection)) {
                 return mine.handedOut;
             }
             discard();
         }
         closeThoseOfDeadThreads();
         Connection connection = connect();
-        Object identity = location.identity();
-        mine = new Held(connection, handedOut(connection), identity == null ? "gone" : identity);
+        mine = new Held(connection, handedOut(connection));
         held.put(Thread.currentThread(), mine);
         return mine.handedOut;
     }
@@ -58,7 +62,12 @@ final class ThreadConnections implements DataSource, AutoCloseable {
         long deadline = System.nanoTime() + patience.toNanos();
         for (int pause = 20;; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
             try {
-                return location.connect();
+                Connection connection = location.connect();
+                if (isSame(location.identity())) {
+                    return connection;
+                }
+                connection.close();
+                throw new SQLException("another database has taken its place");
             } catch (SQLException e) {
                 if (System.nanoTime() - deadline >= 0) {
                     throw e;
@@ -71,6 +80,14 @@ final class ThreadConnections implements DataSource, AutoCloseable {
                 throw new SQLException("interrupted while waiting for the database", e);
             }
         }
+    }
+
+    /** Ids of one database mean something else in another. */
+    private synchronized boolean isSame(Object found) {
+        if (identity == null) {
+            identity = found;
+        }
+        return found != null && found.equals(identity);
     }
 
     private static Connection handedOut(Connection connection) {
