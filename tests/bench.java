@@ -1,0 +1,252 @@
+///usr/bin/env jbang "$0" "$@" ; exit $?
+//JAVA 17+
+//SOURCES ../taskrunner.java
+//SOURCES Program.java
+//DEPS org.junit:junit-bom:6.1.3@pom
+//DEPS org.junit.jupiter:junit-jupiter-api
+
+import java.io.File;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+
+/**
+ * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS]}. Every figure is the median of rounds in which all rows take turns,
+ * and the ratio to the floor in the same rounds: a JVM of the same JDK with the same options that prints one line.
+ */
+public class bench {
+    private static final Path FOLDER = folder();
+    private static final String CLASS_PATH = System.getProperty("java.class.path");
+
+    public static void main(String[] args) throws Exception {
+        int rounds = args.length > 0 ? Integer.parseInt(args[0]) : 15;
+        Files.createFile(FOLDER.resolve("held.lock"));
+        System.out.println(rounds + " rounds, " + Runtime.getRuntime().availableProcessors() + " processors, " + System.getProperty("os.name")
+            + "; milliseconds");
+        for (Map.Entry<Integer, Path> jdk : jdks().entrySet()) {
+            new bench(jdk.getKey(), jdk.getValue()).measure(rounds);
+        }
+    }
+
+    /** What every JVM costs. */
+    static final class Hello {
+        public static void main(String[] args) {
+            System.out.println("hello");
+        }
+    }
+
+    /** What every JVM costs that waits for a process. */
+    static final class Waiter {
+        public static void main(String[] args) throws Exception {
+            System.exit(new ProcessBuilder("/bin/sh", "-c", args[0]).inheritIO().start().waitFor());
+        }
+    }
+
+    private final int feature;
+    private final Path home;
+    private final List<String> virtualMachine = new ArrayList<>();
+    private final String installed;
+
+    private bench(int feature, Path home) throws IOException, InterruptedException {
+        this.feature = feature;
+        this.home = home;
+        virtualMachine.add(home.resolve("bin/java").toString());
+        virtualMachine.addAll(Program.scriptOptions());
+        Path bin = FOLDER.resolve("bin" + feature);
+        run(List.of(home.resolve("bin/java").toString(), "-cp", CLASS_PATH, "taskrunner", "install", "--bin", bin.toString()));
+        installed = bin.resolve("taskrunner").toString();
+    }
+
+    private void measure(int rounds) throws Exception {
+        Map<String, List<String>> rows = new LinkedHashMap<>();
+        rows.put("JVM floor: hello world", jvm("bench$Hello"));
+        rows.put("JVM that waits for `true`", jvm("bench$Waiter", "true"));
+        if (new File("/usr/bin/flock").exists()) {
+            rows.put("`flock -n` of `true`", List.of("/usr/bin/flock", "-n", FOLDER + "/flock.lock", "true"));
+        }
+        if (succeeds("python3", "-c", "")) {
+            rows.put("the same in Python: exclusive create, run, remove", List.of("python3", "-c", "import os,subprocess,sys\n"
+                + "os.close(os.open(sys.argv[1], os.O_CREAT|os.O_EXCL))\ns = subprocess.call(sys.argv[2], shell=True)\nos.unlink(sys.argv[1])\n"
+                + "sys.exit(s)", FOLDER + "/python.lock", "true"));
+        }
+        for (boolean plain : new boolean[] {false, true}) {
+            String how = plain ? "plain jar" : "installed";
+            List<String> program = plain ? jvm("taskrunner") : List.of(installed);
+            rows.put(how + ": run of `true`", request(program, "free"));
+            rows.put(how + ": run of `true`, --quiet", join(request(program, "free"), "--quiet"));
+            rows.put(how + ": contention", request(program, "held"));
+            rows.put(how + ": status", join(program, "status", "--lockfile", FOLDER + "/free.lock"));
+        }
+        table(rows, rounds);
+        Path hello = Files.createDirectories(FOLDER.resolve("hello")).resolve("hello.java");
+        Files.writeString(hello, """
+            //JAVA 17+
+            //DEPS info.picocli:picocli:4.7.7
+            @picocli.CommandLine.Command
+            public class hello implements Runnable {
+                public static void main(String[] args) { System.exit(new picocli.CommandLine(new hello()).execute(args)); }
+                public void run() { System.out.println("hello"); }
+            }
+            """);
+        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Program.ROOT + "/jbang");
+        Map<String, List<String>> throughJBang = new LinkedHashMap<>();
+        throughJBang.put("`./jbang` of a hello world with picocli", join(jbang, hello.toString()));
+        throughJBang.put("`./jbang taskrunner.java`: run of `true`", request(join(jbang, Program.ROOT + "/taskrunner.java"), "free"));
+        table(throughJBang, Math.max(3, rounds / 2));
+        footprint();
+        throughput();
+    }
+
+    private List<String> jvm(String mainClass, String... arguments) {
+        List<String> line = join(virtualMachine, "-cp", CLASS_PATH, mainClass);
+        line.addAll(List.of(arguments));
+        return line;
+    }
+
+    private static List<String> request(List<String> program, String lock) {
+        return join(program, "--command", "true", "--lockfile", FOLDER + "/" + lock + ".lock", "--threshold", "1000000", "--counter-file",
+            FOLDER + "/" + lock + ".count");
+    }
+
+    private static List<String> join(List<String> some, String... more) {
+        List<String> all = new ArrayList<>(some);
+        all.addAll(List.of(more));
+        return all;
+    }
+
+    /** All rows take turns; the first is the floor. */
+    private void table(Map<String, List<String>> rows, int rounds) throws Exception {
+        Map<String, double[]> times = new LinkedHashMap<>();
+        for (String row : rows.keySet()) {
+            run(rows.get(row));
+            times.put(row, new double[rounds]);
+        }
+        for (int round = 0; round < rounds; round++) {
+            for (String row : rows.keySet()) {
+                times.get(row)[round] = run(rows.get(row));
+            }
+        }
+        double[] floor = times.values().iterator().next();
+        System.out.printf("%n| JDK %-62d | median | least | ratio |%n|%s|---|---|---|%n", feature, "-".repeat(68));
+        for (Map.Entry<String, double[]> row : times.entrySet()) {
+            System.out.printf("| %-66s | %6.1f | %5.1f | %5.2f |%n", row.getKey(), median(row.getValue()),
+                Arrays.stream(row.getValue()).min().orElseThrow(), median(row.getValue()) / median(floor));
+        }
+    }
+
+    /** Resident memory and threads while a command runs. */
+    private void footprint() throws Exception {
+        Map<String, List<String>> rows = new LinkedHashMap<>();
+        rows.put("JVM that waits for a process", jvm("bench$Waiter", "sleep 1.5"));
+        for (boolean plain : new boolean[] {false, true}) {
+            List<String> line = request(plain ? jvm("taskrunner") : List.of(installed), "free");
+            line.set(line.indexOf("--command") + 1, "sleep 1.5");
+            rows.put((plain ? "plain jar" : "installed") + ", waiting", line);
+        }
+        double floor = 0;
+        System.out.printf("%n| JDK %-41d | resident MiB | threads | ratio |%n|%s|---|---|---|%n", feature, "-".repeat(47));
+        for (Map.Entry<String, List<String>> row : rows.entrySet()) {
+            Process process = new ProcessBuilder(row.getValue()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
+            Program.sleep(1000);
+            double mebibytes = 0;
+            String threads = "";
+            for (String line : Files.readAllLines(Path.of("/proc/" + process.pid() + "/status"))) {
+                if (line.startsWith("VmRSS:")) {
+                    mebibytes = Double.parseDouble(line.replaceAll("[^0-9]", "")) / 1024;
+                } else if (line.startsWith("Threads:")) {
+                    threads = line.replaceAll("[^0-9]", "");
+                }
+            }
+            process.waitFor();
+            floor = floor == 0 ? mebibytes : floor;
+            System.out.printf("| %-45s | %12.1f | %7s | %5.2f |%n", row.getKey(), mebibytes, threads, mebibytes / floor);
+        }
+    }
+
+    /** How fast 50 contenders that start at once are counted. */
+    private void throughput() throws Exception {
+        Path counter = FOLDER.resolve("held.count");
+        Files.deleteIfExists(counter);
+        long start = System.nanoTime();
+        List<Process> contenders = new ArrayList<>();
+        for (int i = 0; i < 50; i++) {
+            contenders.add(new ProcessBuilder(request(List.of(installed), "held")).redirectErrorStream(true)
+                .redirectOutput(ProcessBuilder.Redirect.DISCARD).start());
+        }
+        for (Process contender : contenders) {
+            contender.waitFor();
+        }
+        double seconds = (System.nanoTime() - start) / 1e9;
+        System.out.printf("%nJDK %d: 50 contenders at once counted %s in %.1f s, %.0f a second%n", feature, Files.readString(counter).strip(),
+            seconds, 50 / seconds);
+    }
+
+    /** @return milliseconds from the start to the end of the process */
+    private static double run(List<String> line) throws IOException, InterruptedException {
+        long start = System.nanoTime();
+        ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(FOLDER.resolve("out").toFile());
+        builder.environment().put("XDG_DATA_HOME", FOLDER.toString());
+        Process process = builder.start();
+        if (!process.waitFor(2, TimeUnit.MINUTES) || process.exitValue() != 0) {
+            throw new IllegalStateException(String.join(" ", line) + ": " + Files.readString(FOLDER.resolve("out")));
+        }
+        return (System.nanoTime() - start) / 1e6;
+    }
+
+    private static boolean succeeds(String... line) {
+        try {
+            run(List.of(line));
+            return true;
+        } catch (IOException | InterruptedException | IllegalStateException e) {
+            return false;
+        }
+    }
+
+    private static double median(double[] values) {
+        double[] sorted = values.clone();
+        Arrays.sort(sorted);
+        return sorted[sorted.length / 2];
+    }
+
+    /** This JDK and those installed beside it, one of each feature release from 17 on. */
+    private static Map<Integer, Path> jdks() throws IOException {
+        Map<Integer, Path> jdks = new TreeMap<>();
+        Path own = Path.of(System.getProperty("java.home")).toRealPath();
+        for (File home : own.getParent().toFile().listFiles()) {
+            Path release = home.toPath().resolve("release");
+            if (Files.exists(release) && Files.exists(home.toPath().resolve("bin/javac"))) {
+                String version = Files.readString(release).replaceAll("(?s).*JAVA_VERSION=\"([0-9]+).*", "$1");
+                jdks.putIfAbsent(Integer.parseInt(version), home.toPath());
+            }
+        }
+        jdks.keySet().removeIf(feature -> feature < 17);
+        jdks.put(Runtime.version().feature(), own);
+        return jdks;
+    }
+
+    private static Path folder() {
+        try {
+            Path folder = Files.createTempDirectory("taskrunner-bench");
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+                try (Stream<Path> files = Files.walk(folder)) {
+                    files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
+                } catch (IOException e) {
+                    System.err.println("cannot remove " + folder);
+                }
+            }));
+            return folder;
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+}
