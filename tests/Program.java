@@ -320,6 +320,11 @@ final class Program {
             return this;
         }
 
+        /** Kills the program alone, if it still runs. */
+        void kill() {
+            process.destroyForcibly();
+        }
+
         /** Waits for its end, at most a minute. */
         Result result() {
             try {

@@ -1,0 +1,277 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/**
+ * SIGKILL before every system call that a request makes on the lock file, its .tmp and the counter file, by the fault injection of
+ * strace(1), on the unmodified program. Calls that change nothing (stat, seek, read) are left out: to be killed before one of them is to
+ * be killed before the next one that changes something.
+ */
+class CrashTest {
+    private static final Pattern CALL = Pattern.compile("(?m)^(\\d+) +(\\w+)\\(");
+    private static final Pattern CHANGES_NOTHING = Pattern.compile(".*stat.*|lseek|pread64|read");
+
+    @TempDir
+    Path folder;
+
+    /** The n-th call of a system call, from 1. */
+    private record Step(String call, int occurrence) {
+    }
+
+    /** What a request meets. */
+    private abstract static class Scenario {
+        /** Prepares the task; returns the holder that runs, or null. */
+        abstract Program.Running prepare(Program.Task task) throws Exception;
+
+        /** The files at whose calls it is crashed. */
+        List<Path> files(Program.Task task) {
+            return List.of(task.lock, task.gate, task.counter);
+        }
+
+        /** Looks at what the crash left and makes the next request. */
+        abstract void check(Program.Task task, Program.Running holder) throws Exception;
+    }
+
+    @AfterEach
+    void endWhatIsLeft() {
+        Program.killProcessesWith(folder.toString());
+    }
+
+    @Test
+    void aRequestOnAFreeLockMayDieAtAnyStepUpToTheRelease() throws Exception {
+        Set<String> calls = crashAtEveryStep(new Scenario() {
+            @Override
+            Program.Running prepare(Program.Task task) throws IOException {
+                Files.writeString(task.counter, "2\n");
+                return null;
+            }
+
+            @Override
+            void check(Program.Task task, Program.Running holder) {
+                assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
+                assertNextRequestRuns(task);
+            }
+        });
+        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")), calls::toString);
+    }
+
+    @Test
+    void aTakeoverOfAStaleLockMayDieAtAnyStep() throws Exception {
+        Path template = Files.createDirectory(folder.resolve("template"));
+        Program.Task dead = new Program.Task(template);
+        Program.Running runner = dead.hold();
+        runner.signal("KILL");
+        runner.result().exitedWith(137);
+        Program.killProcessesWith(template.toString());
+        Set<String> calls = crashAtEveryStep(new Scenario() {
+            @Override
+            Program.Running prepare(Program.Task task) throws IOException {
+                Files.writeString(task.counter, "2\n");
+                Files.copy(dead.lock, task.lock);
+                return null;
+            }
+
+            @Override
+            void check(Program.Task task, Program.Running holder) {
+                assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
+                assertNextRequestRuns(task);
+            }
+        });
+        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")), calls::toString);
+    }
+
+    @Test
+    void aContenderMayDieAtAnyStepAndIsCountedAtMostOnce() throws Exception {
+        Set<String> calls = crashAtEveryStep(new Contention(1));
+        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "unlink", "close")), calls::toString);
+    }
+
+    @Test
+    void theFirstContenderMayDieAtAnyStepOfCountingAndIsCountedAtMostOnce() throws Exception {
+        Set<String> calls = crashAtEveryStep(new CounterOnly(0));
+        assertTrue(calls.containsAll(Set.of("openat", "pwrite64", "close")), calls::toString);
+    }
+
+    @Test
+    void aContenderThatReportsMayDieAtAnyStepOfCountingAndTheReportIsNotLost() throws Exception {
+        Set<String> calls = crashAtEveryStep(new CounterOnly(4));
+        assertTrue(calls.containsAll(Set.of("openat", "pwrite64", "close")), calls::toString);
+    }
+
+    @Test
+    void aCommandWhoseRunnerDiedBeforeRecordingItKeepsTheLockOrphaned() throws Exception {
+        Program.Task task = new Program.Task(folder);
+        Path trace = folder.resolve("trace");
+        task.request(task.untilFinish()).under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
+        Program.await("the runner is killed and the command runs", () -> Files.exists(trace)
+            && Program.read(trace).contains("+++ killed by SIGKILL") && Files.exists(folder.resolve("runs")));
+        String runner = Program.read(task.lock).replaceAll("(?s).*\npid=(\\d+)\n.*", "$1");
+        Program.await("the runner is gone", () -> !Files.exists(Path.of("/proc", runner)));
+        assertFalse(Program.read(task.lock).contains("command-pid"), "the command was recorded");
+        task.status().run().exitedWith(21).outContains(" is orphaned: ");
+        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(" is orphaned: ").errContains("contention 1, threshold 2");
+        assertFalse(Files.exists(folder.resolve("ran")));
+        task.finish();
+        task.request("touch " + folder + "/ran", "--wait", "20s").run().exitedWith(0).errContains("took over stale lock");
+        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertFree();
+    }
+
+    /** A holder runs on while a contender dies; threshold 3. @param count the counter before */
+    private static class Contention extends Scenario {
+        private final long count;
+
+        Contention(long count) {
+            this.count = count;
+        }
+
+        @Override
+        Program.Running prepare(Program.Task task) throws IOException {
+            task.threshold = 3;
+            Program.Running holder = task.hold();
+            if (count > 0) {
+                Files.writeString(task.counter, count + "\n");
+            }
+            return holder;
+        }
+
+        @Override
+        void check(Program.Task task, Program.Running holder) {
+            long left = task.count();
+            long counted = count > task.threshold ? 0 : count + 1;
+            assertTrue(left == count || left == counted, () -> "counter " + left + " after " + count);
+            boolean reported = left > task.threshold;
+            task.request("touch " + task.folder + "/next").run().exitedWith(reported ? 75 : 0).errContains(" is held by pid " + holder.pid());
+            assertEquals(reported ? 0 : left + 1, task.count());
+            assertFalse(Files.exists(task.folder.resolve("next")));
+            assertTrue(holder.alive());
+            task.finish();
+            holder.result().exitedWith(0).errHasNo("WARN");
+            assertNextRequestRuns(task);
+        }
+    }
+
+    /** The same, crashed on the counter file only: all other steps are those of any contender. */
+    private static final class CounterOnly extends Contention {
+        CounterOnly(long count) {
+            super(count);
+        }
+
+        @Override
+        List<Path> files(Program.Task task) {
+            return List.of(task.counter);
+        }
+    }
+
+    /** Lists the steps of the scenario by a run to its end, then crashes a request before each; returns the system calls. */
+    private Set<String> crashAtEveryStep(Scenario scenario) throws Exception {
+        List<Step> steps = steps(scenario);
+        ExecutorService two = Executors.newFixedThreadPool(2);
+        try {
+            Map<Step, Future<?>> crashes = new HashMap<>();
+            for (Step step : steps) {
+                crashes.put(step, two.submit(() -> {
+                    crash(scenario, step);
+                    return null;
+                }));
+            }
+            List<String> failures = new ArrayList<>();
+            for (Step step : steps) {
+                try {
+                    crashes.get(step).get();
+                } catch (java.util.concurrent.ExecutionException e) {
+                    failures.add("killed before " + step + ": " + e.getCause());
+                }
+            }
+            assertTrue(failures.isEmpty(), () -> String.join("\n", failures));
+        } finally {
+            two.shutdownNow();
+        }
+        return steps.stream().map(Step::call).collect(java.util.stream.Collectors.toSet());
+    }
+
+    private List<Step> steps(Scenario scenario) throws Exception {
+        Program.Task task = new Program.Task(Files.createDirectory(folder.resolve("all-steps")));
+        Path trace = task.folder.resolve("trace");
+        Program.Running holder = scenario.prepare(task);
+        task.request(command(task)).under(strace(scenario.files(task), trace)).run();
+        scenario.check(task, holder);
+        List<Step> steps = new ArrayList<>();
+        Map<String, Integer> occurrences = new HashMap<>();
+        Matcher call = CALL.matcher(Program.read(trace));
+        String thread = null;
+        while (call.find()) {
+            thread = thread == null ? call.group(1) : thread;
+            if (call.group(1).equals(thread) && !CHANGES_NOTHING.matcher(call.group(2)).matches()) {
+                steps.add(new Step(call.group(2), occurrences.merge(call.group(2), 1, Integer::sum)));
+            }
+        }
+        return steps;
+    }
+
+    private void crash(Scenario scenario, Step step) throws Exception {
+        Program.Task task = new Program.Task(Files.createDirectory(folder.resolve(step.call() + "-" + step.occurrence())));
+        Path trace = task.folder.resolve("trace");
+        Program.Running holder = scenario.prepare(task);
+        // strace lives as long as the command, which the crash leaves behind: so the wait is for the runner's death alone.
+        Program.Running crashing = task.request(command(task)).under(strace(scenario.files(task), trace, "-e",
+            "inject=" + step.call() + ":signal=KILL:when=" + step.occurrence())).start();
+        Program.await("the runner is killed: " + crashing, () -> killed(trace) || !crashing.alive());
+        assertTrue(killed(trace), () -> "the runner was not killed: " + crashing + "\n" + Program.read(trace));
+        scenario.check(task, holder);
+        crashing.result().exitedWith(137);
+        assertFalse(Files.exists(task.folder.resolve("overlaps")), "two commands at once");
+    }
+
+    /** Whether the thread that takes the steps was killed; a child may be, in the n-th call of its own, before. */
+    private static boolean killed(Path trace) {
+        String text = Files.exists(trace) ? Program.read(trace) : "";
+        Matcher first = CALL.matcher(text);
+        return first.find() && Pattern.compile("(?m)^" + first.group(1) + " +\\+\\+\\+ killed by SIGKILL").matcher(text).find();
+    }
+
+    /** A command that notices when another one runs. */
+    private static String command(Program.Task task) {
+        return "cd " + task.folder + "; mkdir guard || echo overlap >> overlaps; echo >> ran; sleep 0.3; rmdir guard";
+    }
+
+    private static void assertNextRequestRuns(Program.Task task) {
+        Path ran = task.folder.resolve("ran");
+        long before = Files.exists(ran) ? Program.read(ran).length() : 0;
+        task.request(command(task), "--wait", "20s").run().exitedWith(0);
+        long after = Program.read(ran).length();
+        assertTrue(after > before, "the next command did not run");
+        assertFalse(Files.exists(task.folder.resolve("overlaps")), "two commands at once");
+        assertFalse(Files.exists(task.folder.resolve("guard")), "a command still runs");
+        assertFalse(Files.exists(task.counter), "the counter was not cleared");
+        task.assertFree();
+    }
+
+    private static String[] strace(List<Path> files, Path trace, String... more) {
+        List<String> line = new ArrayList<>(List.of("strace", "-f", "-qq", "-o", trace.toString()));
+        for (Path path : files) {
+            line.add("-P");
+            line.add(path.toString());
+        }
+        line.addAll(List.of(more));
+        return line.toArray(new String[0]);
+    }
+}
