@@ -1,6 +1,7 @@
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.URLDecoder;
+import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystems;
@@ -228,10 +229,14 @@ record PostgresServer(String url, Properties settings, Path stateFolder) impleme
     private static final int PATIENCE_SECONDS = 5;
 
     static PostgresServer parse(String url, Map<String, String> environment) throws RepositoryException {
+        String service = environment.get("PGSERVICE");
+        if (service != null && (url.equals(PREFIX + "//") || url.equals(PREFIX + "///"))) {
+            return parse(PREFIX + "//?service=" + URLEncoder.encode(service, StandardCharsets.UTF_8), environment);
+        }
         String query = url.contains("?") ? url.substring(url.indexOf('?') + 1) : "";
         String authority = url.substring(PREFIX.length(), url.length() - query.length());
         boolean namesUser = false;
-        boolean namesService = environment.get("PGSERVICE") != null;
+        boolean namesService = false;
         for (String parameter : query.split("&")) {
             String name = URLDecoder.decode(parameter.split("=", 2)[0], StandardCharsets.UTF_8);
             if (name.toLowerCase(java.util.Locale.ROOT).contains("password")) {
@@ -253,8 +258,6 @@ record PostgresServer(String url, Properties settings, Path stateFolder) impleme
         // each statement runs a few times per process; named ones would break behind a pooler in transaction mode
         settings.setProperty("prepareThreshold", "0");
         settings.setProperty("assumeMinServerVersion", "9.5");
-        settings.setProperty("options", "-c synchronous_commit=off");
-        copy(environment, "PGSERVICE", settings, "service");
         copy(environment, "PGSSLMODE", settings, "sslmode");
         copy(environment, "PGSSLROOTCERT", settings, "sslrootcert");
         copy(environment, "PGSSLCERT", settings, "sslcert");
@@ -328,11 +331,9 @@ record PostgresServer(String url, Properties settings, Path stateFolder) impleme
         return "42P01".equals(e.getSQLState());
     }
 
+    /** Nothing to do: PostgreSQL's commits are, unless its administrator wants it otherwise. */
     @Override
-    public void makeDurable(Connection connection, boolean durable) throws SQLException {
-        try (Statement statement = connection.createStatement()) {
-            statement.execute(durable ? "SET synchronous_commit = on" : "SET synchronous_commit = off");
-        }
+    public void makeDurable(Connection connection, boolean durable) {
     }
 
     @Override
