@@ -8,6 +8,7 @@ import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -37,6 +38,7 @@ import java.time.LocalDateTime;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -46,6 +48,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.Stream;
 
 import picocli.CommandLine;
 import picocli.CommandLine.Model.ArgGroupSpec;
@@ -164,6 +167,15 @@ class TaskException extends Exception {
     }
 }
 
+/** The counter file is what cannot be used: exit status 65 or 74. */
+final class CounterException extends TaskException {
+    private static final long serialVersionUID = 1;
+
+    CounterException(int exitStatus, String message, Throwable cause) {
+        super(exitStatus, message, cause);
+    }
+}
+
 /** The command line is wrong: exit status 64. */
 final class UsageException extends TaskException {
     private static final long serialVersionUID = 1;
@@ -206,10 +218,14 @@ record Request(String command, Path lockFile, int threshold, Path counterFile, D
     void checkFolders() throws TaskException {
         checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
         if (threshold > 0) {
-            checkFolder("counter file", counterFile, ExitStatus.IO);
+            try {
+                checkFolder("counter file", counterFile, ExitStatus.IO);
+            } catch (TaskException e) {
+                throw new CounterException(e.exitStatus, e.getMessage(), e);
+            }
             if (!Files.isWritable(counterFile.getParent())) {
-                throw new TaskException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
-                    + " is not writable: give it to this user or choose another --counter-file");
+                throw new CounterException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
+                    + " is not writable: give it to this user or choose another --counter-file", null);
             }
         }
     }
@@ -681,20 +697,29 @@ final class Execution {
         return stopSignal != null;
     }
 
+    /** Takes the command's output where the command does not write it itself. */
+    interface Output {
+        void started(Process process);
+
+        /** The command has ended; what it has written so far is to be taken. */
+        void ended();
+    }
+
     /** Runs the command with the caller's standard streams, or into the held-back output of {@code --quiet}. */
     void runCommand() {
         ProcessBuilder builder = new ProcessBuilder().inheritIO();
         log.holdBackOutput(builder);
-        runCommand(builder);
+        runCommand(builder, null);
     }
 
     /**
      * Runs the command to its end and keeps what became of it as the outcome; the lock must be held.
      *
      * @param builder says where the standard streams go
+     * @param output or null
      * @return the started process's end as an outcome
      */
-    Outcome runCommand(ProcessBuilder builder) {
+    Outcome runCommand(ProcessBuilder builder, Output output) {
         log.info("started", "running: " + Text.oneLine(request.command()));
         long startedMillis = System.currentTimeMillis();
         long startedNanos = System.nanoTime();
@@ -713,6 +738,9 @@ final class Execution {
         }
         log.outputOpened();
         lock.recordCommand(tree.root());
+        if (output != null) {
+            output.started(process);
+        }
         boolean timedOut = false;
         int status = -1;
         try {
@@ -734,6 +762,9 @@ final class Execution {
             stopped = stopSignal;
         }
         List<Long> survivors = timedOut || stopped != null ? tree.end(request.killAfter()) : List.of();
+        if (output != null) {
+            output.ended();
+        }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
         if (!survivors.isEmpty()) {
             outcome = new Outcome.Broken(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(survivors) + ": lock file "
@@ -1955,8 +1986,8 @@ final class FailureCounter {
             return null;
         }
         if (!attributes.isRegularFile()) {
-            throw new TaskException(ExitStatus.IO, "counter file " + file + ": " + LockFile.kind(attributes)
-                + " is in its place: remove it or choose another --counter-file");
+            throw new CounterException(ExitStatus.IO, "counter file " + file + ": " + LockFile.kind(attributes)
+                + " is in its place: remove it or choose another --counter-file", null);
         }
         Set<OpenOption> all = new java.util.HashSet<>(List.of(options));
         all.add(LinkOption.NOFOLLOW_LINKS);
@@ -1979,12 +2010,12 @@ final class FailureCounter {
         } catch (NumberFormatException e) {
             // falls through to the same message
         }
-        throw new TaskException(ExitStatus.DATA, "counter file " + file + " holds something other than a counter: it is left as it is;"
-            + " choose another --counter-file or empty it");
+        throw new CounterException(ExitStatus.DATA, "counter file " + file + " holds something other than a counter: it is left as it is;"
+            + " choose another --counter-file or empty it", null);
     }
 
     private TaskException unusable(IOException e) {
-        return new TaskException(ExitStatus.IO, "counter file " + file + ": " + Text.reason(e)
+        return new CounterException(ExitStatus.IO, "counter file " + file + ": " + Text.reason(e)
             + "; see that this user may write it and that the disk is not full", e);
     }
 }
@@ -2105,7 +2136,7 @@ final class Processes {
     enum Belongs { YES, NO, HIDDEN }
 
     static List<String> shell(String command) {
-        return WINDOWS ? List.of("cmd", "/c", command) : List.of("/bin/sh", "-c", command);
+        return WINDOWS ? List.of("cmd", "/c", command) : List.of("/bin/sh", "-c", "--", command);
     }
 
     static synchronized ProcessId self() {
@@ -2417,12 +2448,16 @@ final class Log {
     }
 
     private void toStderr(String text) {
-        byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+        print(text.getBytes(StandardCharsets.UTF_8), System.err);
+    }
+
+    /** Shows output of the command, or holds it back. */
+    synchronized void print(byte[] bytes, PrintStream stream) {
         if (heldBack != null) {
             heldBack.write(bytes);
         } else {
-            System.err.write(bytes, 0, bytes.length);
-            System.err.flush();
+            stream.write(bytes, 0, bytes.length);
+            stream.flush();
         }
     }
 }
@@ -2500,7 +2535,7 @@ final class Notification {
     static Process start(Request request, Owner owner, Outcome outcome, String event, String message, int exitStatus)
             throws IOException {
         List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand())
-            : List.of("/bin/sh", "-c", "exec /bin/sh -c \"$1\" >&2", "notify", request.notifyCommand());
+            : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand());
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT)
             .redirectOutput(Processes.WINDOWS ? ProcessBuilder.Redirect.DISCARD : ProcessBuilder.Redirect.INHERIT)
             .redirectInput(ProcessBuilder.Redirect.from(new File(Processes.WINDOWS ? "NUL" : "/dev/null")));
@@ -2772,10 +2807,9 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
             return null;
         } finally {
             Files.deleteIfExists(list);
-            for (File left : trial.toFile().listFiles()) {
-                Files.deleteIfExists(left.toPath());
+            try (Stream<Path> left = Files.walk(trial)) {
+                left.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
             }
-            Files.deleteIfExists(trial);
         }
     }
 
@@ -3012,14 +3046,20 @@ final class Text {
             return "not a folder";
         }
         if (e instanceof FileSystemException f && f.getReason() != null) {
-            return Character.toLowerCase(f.getReason().charAt(0)) + f.getReason().substring(1);
+            return lowerCase(f.getReason());
         }
         String message = e.getMessage();
         if (message == null) {
             return e.getClass().getSimpleName();
         }
         int error = message.indexOf("error=");
-        return oneLine(error >= 0 ? message.substring(message.indexOf(", ", error) + 2) : message);
+        return oneLine(lowerCase(error >= 0 ? message.substring(message.indexOf(", ", error) + 2) : message));
+    }
+
+    /** The sentence as one that goes on after a colon; a word in capitals stays. */
+    private static String lowerCase(String sentence) {
+        return sentence.length() < 2 || Character.isUpperCase(sentence.charAt(1)) ? sentence
+            : Character.toLowerCase(sentence.charAt(0)) + sentence.substring(1);
     }
 
     /** The first bytes of the file as text. */
