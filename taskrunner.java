@@ -1370,7 +1370,7 @@ final class LockFile {
                         if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale()) {
                             return new Refused(found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
                         }
-                        if (found.removed()) {
+                        if (found.removed(gate)) {
                             recovered = found.verdict;
                         }
                     } finally {
@@ -1431,16 +1431,16 @@ final class LockFile {
     /** A lock file that was judged; open until it is decided what becomes of it. */
     private record Found(Path path, Verdict verdict, FileChannel channel) {
         /** Removes the very file that was judged; false when another one is there by now. */
-        boolean removed() throws TaskException {
+        boolean removed(Gate gate) throws TaskException {
             try {
                 FileChannel same = sameInode(path);
                 if (same == null) {
                     return false;
                 }
-                try (same) {
-                    Files.delete(path);
-                    return true;
-                }
+                // It may be the gate's own inode: closing the channel would drop the gate's kernel lock and let a second request in.
+                gate.keepOpen(same);
+                Files.delete(path);
+                return true;
             } catch (NoSuchFileException e) {
                 return false;
             } catch (IOException e) {
@@ -2125,6 +2125,7 @@ final class ProcessTree {
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
+    private static final int LONGEST_SPAWN_MILLIS = 500;
     private static ProcessId self;
     private static String bootId;
 
@@ -2225,9 +2226,19 @@ final class Processes {
         if (!HAVE_PROC) {
             return Belongs.NO;
         }
-        if (process.name().equals("jspawnhelper")) {
-            // The JDK's helper between fork and exec: it gets the run's environment only with the command.
-            return Belongs.HIDDEN;
+        // The JDK's helper between fork and exec, for milliseconds: it gets the run's environment only with the command.
+        Entry now = process;
+        for (int tries = 0; now != null && !now.dead() && now.name().equals("jspawnhelper"); tries++) {
+            if (tries == LONGEST_SPAWN_MILLIS) {
+                return Belongs.HIDDEN;
+            }
+            try {
+                Thread.sleep(1);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                return Belongs.HIDDEN;
+            }
+            now = stat(Long.toString(process.id().pid()));
         }
         String environment;
         try {
