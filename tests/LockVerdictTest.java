@@ -215,8 +215,6 @@ class LockVerdictTest {
         String verdict = "cannot be judged: its run is dead, but the file belongs to another user, nobody";
         assertContention(verdict);
         assertStatus(HELD, "unknown", verdict);
-        task.threshold = 0;
-        task.request("touch " + folder + "/ran").asNobody().run().exitedWith(0).errContains("took over stale lock");
     }
 
     @Test
@@ -294,6 +292,21 @@ class LockVerdictTest {
         killAll(holder);
         Files.writeString(task.gate, Program.read(task.lock));
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+    }
+
+    @Test
+    void aLockTakenOverAfterACrashBetweenLinkAndUnlinkIsHeldWithItsKernelLock() throws Exception {
+        killAll(task.hold());
+        Files.createLink(task.gate, task.lock);
+        Files.delete(folder.resolve("runs"));
+        Program.Running holder = task.hold();
+        holder.awaitErr("took over stale lock " + task.lock).awaitErr("(killed before the command started)");
+        String verdict = " is held by pid " + holder.pid() + " ";
+        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(verdict).errHasNo("kernel lock");
+        assertContention(verdict);
+        task.finish();
+        holder.result().exitedWith(0);
+        task.assertFree();
     }
 
     @Test
