@@ -103,6 +103,14 @@ class WrapperTest {
     }
 
     @Test
+    void whatTheJvmOfJbangLogsIsNotTakenForItsAnswer() throws Exception {
+        ProcessBuilder builder = wrapper("version");
+        builder.environment().put("JAVA_TOOL_OPTIONS", "-Xlog:gc*");
+        builder.environment().put("JBANG_JAVA_OPTIONS", "-Xmx128m");
+        run(builder).is(0, firstStarts.get(0).out());
+    }
+
+    @Test
     void anInstalledJbangIsPreferred() throws Exception {
         Path other = executable("other/jbang", "#!/bin/sh\nprintf '%s;' installed \"$@\"\nexit 5\n");
         ProcessBuilder builder = wrapper("a b", "c");
