@@ -203,6 +203,7 @@ final class Repository implements AutoCloseable {
                 }
             }
             putOff.clear();
+            running = false;
             inTransaction(connection -> {
                 end(connection, id, request, acquired, ending);
                 return null;
