@@ -1,0 +1,207 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class SignalTest {
+    private static final AtomicInteger NUMBER = new AtomicInteger();
+
+    @TempDir
+    Path folder;
+    private Program.Task task;
+    /** In the command line of every process of this test's command. */
+    private final String mark = "1000." + ProcessHandle.current().pid() + NUMBER.incrementAndGet();
+    private final String sleep = "sleep " + mark;
+    /** A child, a grandchild, one in a session of its own, a double fork, and one that is all of it; then the shell waits. */
+    private final String tree = sleep + " & (" + sleep + " & wait) & setsid " + sleep + " & ( (" + sleep + " &) & ) ; (setsid sh -c '" + sleep
+        + " & " + sleep + " & ' &) ; touch runs; wait; " + sleep;
+
+    @BeforeEach
+    void aTask() {
+        task = new Program.Task(folder);
+    }
+
+    @AfterEach
+    void nothingIsLeft() {
+        for (long pid : Program.processesWith(mark)) {
+            ProcessHandle.of(pid).ifPresent(ProcessHandle::destroyForcibly);
+        }
+    }
+
+    @Test
+    void aSignalEndsTheWholeTreeOfTheCommandAndReleasesTheLock() throws IOException {
+        for (List<String> signal : List.of(List.of("TERM", "143"), List.of("INT", "130"), List.of("HUP", "129"))) {
+            Program.Running running = started(task.request(tree).under("env", "--default-signal"));
+            Program.await("the whole tree runs", () -> Program.processesWith(sleep).size() >= 6);
+            running.signal(signal.get(0));
+            running.result().exitedWith(Integer.parseInt(signal.get(1)))
+                .errContains("WARN").errContains("stopped by SIG" + signal.get(0) + " after ").errContains("all processes of the command are gone");
+            assertEquals(List.of(), Program.processesWith(mark));
+            task.assertFree();
+            Files.delete(folder.resolve("runs"));
+        }
+    }
+
+    @Test
+    void aCommandMayCleanUpBeforeItEnds() throws IOException {
+        Program.Running running = started(task.request("trap 'echo cleaned up; exit 0' TERM; touch runs; while :; do sleep 0.05; done"));
+        running.signal("TERM");
+        running.result().exitedWith(143).outIs("cleaned up\n");
+        task.assertFree();
+    }
+
+    @Test
+    void whatIgnoresTermIsKilledAfterKillAfter() throws IOException {
+        String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep + " & touch runs; while :; do sleep 0.1; done; : " + mark;
+        Program.Running running = started(task.request(stubborn, "--kill-after", "1"));
+        running.signal("TERM");
+        running.result().exitedWith(143);
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+        task.request(stubborn, "--kill-after", "1", "--timeout", "1").run().exitedWith(124).errContains("command ended by --timeout 1s");
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+        task.request(tree, "--timeout", "1", "--kill-after", "1h").run().exitedWith(124);
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+    }
+
+    @Test
+    void aSecondSignalKillsAtOnce() throws IOException {
+        Program.Running running = started(task.request("trap '' TERM; touch runs; while :; do sleep 0.1; done; : " + mark, "--kill-after", "1h"));
+        running.signal("TERM");
+        Program.sleep(500);
+        assertTrue(running.alive(), "the first signal waits");
+        running.signal("TERM");
+        running.result().exitedWith(143);
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+    }
+
+    @Test
+    void aSignalEndsAWaitingRequestWhichIsNoContention() {
+        Path log = folder.resolve("log");
+        Program.Running holder = task.hold();
+        Program.Running waiting = task.request("touch ran", "--wait", "1h", "--log-file", log.toString()).start();
+        Program.await("the request waits", () -> Files.exists(log));
+        Program.sleep(300);
+        waiting.signal("TERM");
+        waiting.result().exitedWith(143);
+        assertTrue(Program.read(log).contains("stopped by SIGTERM before the command started: touch ran"), Program.read(log));
+        assertEquals(0, task.count());
+        assertTrue(holder.alive() && Files.exists(task.lock));
+        task.finish();
+        holder.result().exitedWith(0);
+        assertFalse(Files.exists(folder.resolve("ran")));
+    }
+
+    @Test
+    void timeoutZeroIsNoLimit() {
+        task.request("sleep 0.5; echo done", "--timeout", "0").run().exitedWith(0).outIs("done\n");
+    }
+
+    @Test
+    void aBackgroundProcessThatTheCommandLeavesBehindLivesOnAndKeepsNobodyWaiting() {
+        task.request(sleep + " & echo left").run().exitedWith(0).outIs("left\n");
+        task.assertFree();
+        assertEquals(1, Program.processesWith(sleep).size());
+        task.request("echo next").run().exitedWith(0).outIs("next\n");
+        assertEquals(1, Program.processesWith(sleep).size());
+    }
+
+    @Test
+    void underNohupAHangupIsIgnored() throws IOException {
+        Program.Running running = task.hold(task.request(task.untilFinish()).under("nohup"));
+        running.signal("HUP");
+        Program.sleep(500);
+        assertTrue(running.alive());
+        task.finish();
+        running.result().exitedWith(0);
+    }
+
+    @Test
+    void controlCAtATerminalEndsTheCommand() throws IOException {
+        Path job = Files.writeString(folder.resolve("job"), "#!/bin/sh\ntest -t 0 && test -t 1 && : < /dev/tty && touch terminal\n" + tree + "\n");
+        Files.setPosixFilePermissions(job, PosixFilePermissions.fromString("rwxr-xr-x"));
+        Program.Result result = task.request(job.toString()).under("env", "--default-signal", "sh", "-c",
+            "{ until [ -e runs ]; do sleep 0.1; done; printf '\\003'; until [ -e ended ]; do sleep 0.1; done; }"
+                + " | { script -qec \"$*\" /dev/null; status=$?; touch ended; exit $status; }", "sh").run();
+        result.exitedWith(130).outContains("^C").outContains("stopped by SIGINT");
+        assertTrue(Files.exists(folder.resolve("terminal")), "the command has the terminal");
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+    }
+
+    @Test
+    void aNestedRunIsEndedWithTheOuterOne() throws IOException {
+        Program.Task inner = new Program.Task(Files.createDirectory(folder.resolve("inner")));
+        Files.createDirectories(inner.folder.resolve("tmp"));
+        String nested = inner.request("setsid " + sleep + " & touch " + folder + "/runs; wait").shellCommand();
+        Program.Running running = started(task.request("setsid " + nested + " & wait"));
+        running.signal("TERM");
+        running.result().exitedWith(143);
+        assertEquals(List.of(), Program.processesWith(mark));
+        task.assertFree();
+        inner.assertFree();
+    }
+
+    @Test
+    void theLockStaysWhileAProcessCannotBeKilled() throws IOException, InterruptedException {
+        assertUnkillable(task.request(unkillable(), "--timeout", "2", "--kill-after", "1").asNobody().start());
+    }
+
+    @Test
+    void aSignalDoesNotWaitForeverForACommandThatCannotBeKilled() throws IOException, InterruptedException {
+        Program.Running running = task.request(unkillable(), "--kill-after", "1").asNobody().start();
+        Program.await("the command runs", () -> rootsSleep().size() == 1);
+        running.signal("TERM");
+        assertUnkillable(running);
+    }
+
+    /** A command that becomes root's, so that the user nobody may not signal it. */
+    private String unkillable() throws IOException, InterruptedException {
+        Path setuid = folder.resolve("become");
+        assertEquals(0, new ProcessBuilder("sh", "-c", "cp \"$(command -v setpriv)\" \"$1\" && chmod 4755 \"$1\"", "sh", setuid.toString())
+            .inheritIO().start().waitFor());
+        return "exec " + setuid + " --reuid=0 --regid=0 --clear-groups " + sleep;
+    }
+
+    private List<Long> rootsSleep() {
+        return Program.processesWith(sleep).stream().filter(pid -> {
+            try {
+                return Files.readString(Path.of("/proc/" + pid + "/comm")).equals("sleep\n");
+            } catch (IOException e) {
+                return false;
+            }
+        }).toList();
+    }
+
+    private void assertUnkillable(Program.Running running) {
+        Program.Result result = running.result().exitedWith(74);
+        assertEquals(1, rootsSleep().size());
+        long pid = rootsSleep().get(0);
+        result.errContains("cannot kill pid " + pid + ": lock file " + task.lock + " stays until they end");
+        assertTrue(Files.exists(task.lock));
+        task.status().asNobody().run().exitedWith(21).outContains("orphaned").outContains("pid " + pid);
+        task.request("touch ran").asNobody().run().exitedWith(0).errContains("orphaned").errContains("contention 1");
+        assertFalse(Files.exists(folder.resolve("ran")));
+    }
+
+    /** Returns when the command, which touches runs, runs. */
+    private Program.Running started(Program request) {
+        Program.Running running = request.start();
+        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+        return running;
+    }
+}
