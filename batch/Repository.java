@@ -423,23 +423,18 @@ final class Repository implements AutoCloseable {
     }
 
     private static int purge(Connection connection, List<Long> instances, List<String> outputFiles) throws SQLException {
+        String ids = instances.toString().replace('[', '(').replace(']', ')');
         int executions = 0;
-        try (PreparedStatement select = connection.prepareStatement("SELECT a.output_file FROM taskrunner_execution a JOIN job_execution j"
-            + " ON j.jobexecutionid = a.job_execution_id WHERE j.jobinstanceid = ?");
-             PreparedStatement delete = connection.prepareStatement("DELETE FROM job_instance WHERE jobinstanceid = ?")) {
-            for (long instance : instances) {
-                select.setLong(1, instance);
-                ResultSet rows = select.executeQuery();
-                while (rows.next()) {
-                    executions++;
-                    if (rows.getString(1) != null) {
-                        outputFiles.add(rows.getString(1));
-                    }
+        try (Statement statement = connection.createStatement()) {
+            ResultSet rows = statement.executeQuery("SELECT a.output_file FROM taskrunner_execution a JOIN job_execution j"
+                + " ON j.jobexecutionid = a.job_execution_id WHERE j.jobinstanceid IN " + ids);
+            while (rows.next()) {
+                executions++;
+                if (rows.getString(1) != null) {
+                    outputFiles.add(rows.getString(1));
                 }
-                delete.setLong(1, instance);
-                delete.addBatch();
             }
-            delete.executeBatch();
+            statement.executeUpdate("DELETE FROM job_instance WHERE jobinstanceid IN " + ids);
         }
         return executions;
     }
