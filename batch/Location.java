@@ -20,6 +20,7 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.Map;
 import java.util.Properties;
+import java.util.TimeZone;
 
 /** Where the audit repository is, and how to connect to it. */
 sealed interface Location {
@@ -167,9 +168,13 @@ record SqliteFile(Path file, Path stateFolder) implements Location {
         }
     }
 
-    /** SQLite gives its side files the permissions of the database file. */
+    /**
+     * SQLite gives its side files the permissions of the database file. The driver writes times as text in the JVM's time zone,
+     * which differs between cron and a terminal: it is UTC from here on.
+     */
     @Override
     public void prepare() throws IOException {
+        TimeZone.setDefault(TimeZone.getTimeZone("UTC"));
         Location.makePrivateFolder(file.getParent());
         try {
             Files.createFile(file, Location.permissions("rw-------"));
