@@ -1818,6 +1818,9 @@ final class Gate implements AutoCloseable {
             }
             return FileChannel.open(path, EXISTING);
         } catch (NoSuchFileException | FileAlreadyExistsException e) {
+            if (!Files.isDirectory(path.getParent())) {
+                throw cannotCreate(path, e);
+            }
             return null;
         } catch (AccessDeniedException e) {
             if (Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
