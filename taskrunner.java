@@ -3067,7 +3067,14 @@ final class Text {
             return e.getClass().getSimpleName();
         }
         int error = message.indexOf("error=");
-        return oneLine(lowerCase(error >= 0 ? message.substring(message.indexOf(", ", error) + 2) : message));
+        if (error >= 0) {
+            return oneLine(lowerCase(message.substring(message.indexOf(", ", error) + 2)));
+        }
+        // so says JDK 25: Exec failed, error: 7 (Argument list too long)
+        error = message.indexOf("error: ");
+        int open = message.indexOf('(', error);
+        int close = message.lastIndexOf(')');
+        return oneLine(lowerCase(error >= 0 && open >= 0 && close > open ? message.substring(open + 1, close) : message));
     }
 
     /** The sentence as one that goes on after a colon; a word in capitals stays. */
