@@ -1,391 +1,670 @@
+import java.io.IOException;
+import java.net.URLDecoder;
+import java.net.URLEncoder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
+import java.sql.Statement;
+import java.sql.Timestamp;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 
 /**
- * The audit repository: JBeret's tables, and {@code TASKRUNNER_EXECUTION} with one row per execution request under its job
- * execution's id. Reports are SQL; neither JBeret nor Weld is loaded for them.
+ * Who asked for an execution and what was asked: written before anything runs, and all that a restart needs.
  *
- * <p>Our times are text, UTC, ISO-8601 to the millisecond ({@link Text#time}), which sorts as it reads in both databases.
+ * @param runId unique over all hosts
+ * @param pidStart tells the runner from a later process with its pid; with boot id and pid namespace it proves the runner dead
+ * @param command byte for byte
+ * @param options the other options by name, so that a restart repeats them
+ * @param started UTC, ISO-8601, to the millisecond, as all times here
+ * @param outputFile where the command's output is kept, or null
+ * @param restartedFrom the job execution that this one restarts, or null
  */
-final class Repository {
-    private static final int SCHEMA_VERSION = 1;
-    private static final String UNFINISHED = "('STARTING', 'STARTED', 'STOPPING')";
-    private static final String COLUMNS = "T.*, J.JOBINSTANCEID, J.BATCHSTATUS, J.EXITSTATUS FROM TASKRUNNER_EXECUTION T"
-        + " JOIN JOB_EXECUTION J ON J.JOBEXECUTIONID = T.JOBEXECUTIONID ";
+record RequestRow(String runId, String user, String host, String bootId, String pidNamespace, long pid, long pidStart, String lockFile,
+                  String command, int threshold, String counterFile, Map<String, String> options, String started, String outputFile,
+                  Long restartedFrom) {
+}
 
-    /**
-     * What an execution request asks for.
-     *
-     * @param options the other options by name, as given, for a restart
-     * @param redacted whether {@code --redact} changed the command, so that it cannot be restarted
-     * @param output the file with the command's output, or null
-     * @param restartedFrom the execution that this one restarts, or null
-     */
-    record Asked(Owner owner, Request request, Map<String, String> options, boolean redacted, String output, Long restartedFrom) {
+/**
+ * How an execution ended.
+ *
+ * @param batchStatus of Jakarta Batch: COMPLETED, FAILED, STOPPED
+ * @param counter the failure counter afterwards, or null when it was not counted
+ * @param holder who held the lock, or null
+ */
+record EndingRow(String batchStatus, String exitStatus, int processExit, Long counter, String holder, String message, String ended) {
+}
+
+/**
+ * A job execution as the auditor sees it.
+ *
+ * @param acquired when it acquired the lock, or null
+ * @param ended null while it has not ended, as far as is known
+ * @param evidence why its row was settled by another run, or null
+ */
+record ExecutionRow(long id, long instanceId, RequestRow request, String acquired, String ended, String batchStatus, String exitStatus,
+                    Integer processExit, Long counter, String holder, String message, String evidence) {
+    boolean isUnfinished() {
+        return ended == null;
+    }
+}
+
+/** A step execution; times in milliseconds since 1970, or null. */
+record StepRow(String name, Long startedMillis, Long endedMillis, String batchStatus, String exitStatus) {
+}
+
+/** Which executions; null or 0: any, no limit. @param status a batch status or an exit status @param since inclusive, as in rows @param until exclusive */
+record Filter(String lockFile, String host, String status, String since, String until, int limit) {
+}
+
+/**
+ * The audit repository: one row per execution request, next to JBeret's tables. Reports come straight from SQL: JBeret and Weld are
+ * not loaded for them.
+ *
+ * <p>While a job runs, writes that fail are kept and made up for at the end ({@link #write}), so that the loss of the database
+ * changes nothing about the command and its lock. One thread uses a repository for that.
+ */
+final class Repository implements AutoCloseable {
+    private static final Set<String> BATCH_STATUSES = Set.of("STARTING", "STARTED", "STOPPING", "STOPPED", "FAILED", "COMPLETED", "ABANDONED");
+    private static final String REQUEST_COLUMNS = "run_id, user_name, host, boot_id, pid_namespace, pid, pid_start, lock_file, command,"
+        + " threshold, counter_file, options, started, output_file, restarted_from";
+    private static final String SELECT = "SELECT a.job_execution_id, j.jobinstanceid, a." + REQUEST_COLUMNS.replace(", ", ", a.")
+        + ", a.acquired, a.ended, j.batchstatus, j.exitstatus, a.process_exit, a.counter, a.holder, a.message, a.evidence"
+        + " FROM taskrunner_execution a JOIN job_execution j ON j.jobexecutionid = a.job_execution_id";
+    private static final int PURGED_AT_ONCE = 1000;
+    /** How long a write during a run tries to get through before it is put off: the lock is held meanwhile. */
+    private static final Duration PATIENCE_DURING_RUN = Duration.ofSeconds(2);
+
+    private final Location location;
+    private final ThreadConnections connections;
+    private final List<Write> putOff = new ArrayList<>();
+    private boolean running;
+
+    /** Something that is written; it may be tried again. */
+    interface Write {
+        void run() throws Exception;
     }
 
-    /**
-     * How it ended.
-     *
-     * @param processExit the exit status of the process
-     * @param counter the counter after it, or null when it was neither read nor written
-     * @param holder the holder it met, or null
-     */
-    record Ending(String started, String ended, boolean acquired, String batchStatus, String exitStatus, int processExit, Long counter,
-                  String holder) {
-        static Ending of(Execution execution, int processExit) {
-            Outcome outcome = execution.outcome();
-            String status = Workflow.exitStatus(outcome);
-            Verdict met = outcome.verdict();
-            boolean acquired = met == null && !(outcome instanceof Outcome.Broken broken && broken.run() == null
-                && broken.error().exitStatus != ExitStatus.CANNOT_START);
-            return new Ending(outcome.run() == null ? null : Text.time(outcome.run().startedMillis()), Text.time(System.currentTimeMillis()),
-                acquired && !(outcome instanceof Outcome.Stopped && outcome.run() == null),
-                status.equals("SUCCEEDED") || status.equals("CONTENDED") ? "COMPLETED" : status.equals("STOPPED") ? "STOPPED" : "FAILED",
-                status, processExit, outcome.count() < 0 ? null : outcome.count(),
-                met == null ? null : met.owner() == null ? met.message() : met.owner().describe());
-        }
+    /** Something that is read or written in one transaction. */
+    interface Work<T> {
+        T run(Connection connection) throws Exception;
     }
 
-    /** One execution. {@code owner.started} is when it was asked for; {@code ended} is null until it is finished or settled. */
-    record Row(long id, long instance, Owner owner, String command, boolean redacted, String lockFile, int threshold, String counterFile,
-               Map<String, String> options, String started, String ended, boolean acquired, String batchStatus, String exitStatus,
-               Integer processExit, Long counter, String holder, String evidence, String output, Long restartedFrom) {
+    private Repository(Location location) {
+        this.location = location;
+        this.connections = new ThreadConnections(location);
     }
 
-    /** One step execution, times as {@link Text#time}; {@code ended} may be null. */
-    record Step(String name, String started, String ended, String batchStatus, String exitStatus, String failure) {
-    }
-
-    /** What {@code history} shows; null: any. @param since and before: as {@link Text#time}, of the request */
-    record Filter(String lockFile, String status, String since, String until, String host, int limit) {
-    }
-
-    /** What was deleted. @param outputs the output files that belong to nothing now */
-    record Purged(int executions, List<String> outputs) {
-    }
-
-    private final Database database;
-
-    Repository(Database database) {
-        this.database = database;
-    }
-
-    /**
-     * Connects, and creates the schema or migrates it; safe when many processes do it at once.
-     *
-     * @throws TaskException 69 when the repository cannot be reached, or is of a later version
-     */
-    void prepare() throws TaskException {
+    /** Opens the repository and creates or migrates its tables. */
+    static Repository open(Location location) throws RepositoryException {
+        Repository repository = new Repository(location);
         try {
-            int version = version();
-            if (version < SCHEMA_VERSION) {
-                version = create();
-            }
-            if (version > SCHEMA_VERSION) {
-                throw new TaskException(Database.UNAVAILABLE, "repository " + database.name() + " has schema version " + version
-                    + ", this taskrunner knows " + SCHEMA_VERSION + ": use a later taskrunner");
-            }
-        } catch (SQLException e) {
-            throw unreachable(e);
+            location.prepare();
+            Schema.ensure(location, repository.connections);
+            return repository;
+        } catch (IOException | SQLException e) {
+            repository.close();
+            throw RepositoryException.unavailable(location, "cannot be opened", e);
+        } catch (RepositoryException e) {
+            repository.close();
+            throw e;
         }
     }
 
-    TaskException unreachable(SQLException e) {
-        return new TaskException(Database.UNAVAILABLE, "cannot reach repository " + database.name() + ": " + Text.oneLine(e.getMessage()), e);
+    Location location() {
+        return location;
     }
 
-    private int version() throws SQLException {
-        try (PreparedStatement select = prepared(database.isSqlite() ? "PRAGMA user_version"
-                : "SELECT CASE WHEN to_regclass('taskrunner_schema') IS NULL THEN 0 ELSE 1 END");
-                ResultSet row = select.executeQuery()) {
-            row.next();
-            if (database.isSqlite() || row.getInt(1) == 0) {
-                return row.getInt(1);
+    ThreadConnections connections() {
+        return connections;
+    }
+
+    /** The time as rows have it. */
+    static String time(Instant instant) {
+        String text = instant.truncatedTo(ChronoUnit.SECONDS).toString();
+        return text.substring(0, text.length() - 1) + "." + Long.toString(1000 + instant.toEpochMilli() % 1000).substring(1) + "Z";
+    }
+
+    // What a run writes
+
+    /** The row of a job execution that was just created, in the transaction that created it. */
+    static void insert(Connection connection, long id, RequestRow request) throws SQLException {
+        try (PreparedStatement insert = connection.prepareStatement("INSERT INTO taskrunner_execution (job_execution_id, " + REQUEST_COLUMNS
+            + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")) {
+            Object[] values = {id, request.runId(), request.user(), request.host(), request.bootId(), request.pidNamespace(), request.pid(),
+                request.pidStart(), request.lockFile(), request.command(), request.threshold(), request.counterFile(),
+                form(request.options()), request.started(), request.outputFile(), request.restartedFrom()};
+            set(insert, values);
+            insert.executeUpdate();
+        }
+    }
+
+    /** From now on a write that fails is put off. */
+    void runBegins() {
+        running = true;
+        connections.patience(PATIENCE_DURING_RUN);
+    }
+
+    /** Writes, or keeps the write for {@link #end} when the database is gone. @return false when it was put off */
+    boolean write(Write write) {
+        if (putOff.isEmpty()) {
+            try {
+                write.run();
+                return true;
+            } catch (Exception e) {
+                if (!running) {
+                    throw e instanceof RuntimeException unchecked ? unchecked : new IllegalStateException(e);
+                }
+                connections.discard();
             }
         }
-        try (PreparedStatement select = prepared("SELECT VERSION FROM TASKRUNNER_SCHEMA"); ResultSet row = select.executeQuery()) {
-            return row.next() ? row.getInt(1) : 0;
+        putOff.add(write);
+        return false;
+    }
+
+    /** Notes that the execution has acquired the lock. */
+    void acquired(long id, String time) {
+        write(() -> update(connections.getConnection(), "UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time, id));
+    }
+
+    /**
+     * Writes how the execution ended, and before that all that was put off; durably. Whatever JBeret has written or not, the job
+     * execution and its steps are ended afterwards.
+     *
+     * @param acquired when it acquired the lock, or null
+     * @param patience how long to wait for a database that is gone
+     * @return false when the row went to a spool file, which the next run takes over
+     */
+    boolean end(long id, RequestRow request, String acquired, EndingRow ending, Duration patience) throws RepositoryException {
+        connections.patience(patience);
+        connections.acceptAnother();
+        try {
+            boolean known = idOf(connections.getConnection(), request.runId()) == id;
+            connections.patience(Duration.ZERO);
+            for (Write write : known ? putOff : List.<Write>of()) {
+                try {
+                    write.run();
+                } catch (Exception e) {
+                    // what counts is written below
+                    connections.discard();
+                }
+            }
+            putOff.clear();
+            running = false;
+            inTransaction(connection -> {
+                end(connection, id, request, acquired, ending);
+                return null;
+            });
+            return true;
+        } catch (SQLException | RepositoryException e) {
+            Spool.write(this, new Spool.Entry(id, request, acquired, ending));
+            return false;
         }
     }
 
-    private int create() throws SQLException, TaskException {
-        return database.transaction(() -> {
-            if (!database.isSqlite()) {
-                database.execute(List.of("SELECT pg_advisory_xact_lock(hashtextextended('taskrunner-schema', 0))"));
+    /** Takes over the rows that runs could not write. @return their ids */
+    List<Long> takeOverSpooled() throws RepositoryException {
+        List<Long> taken = new ArrayList<>();
+        for (Path file : Spool.files(this)) {
+            Spool.Entry entry = Spool.read(file);
+            if (entry != null) {
+                taken.add(inTransaction(connection ->
+                    end(connection, entry.id(), entry.request(), entry.acquired(), entry.ending())));
+                Spool.remove(file);
             }
-            // another process may have been quicker
-            int version = version();
-            if (version == 0) {
-                database.execute(schema());
-                version = SCHEMA_VERSION;
-            }
-            return version;
-        });
-    }
-
-    /** JBeret's tables as its own DDL has them, with SQLite's types, and ours. */
-    private List<String> schema() {
-        boolean sqlite = database.isSqlite();
-        String key = sqlite ? "INTEGER PRIMARY KEY AUTOINCREMENT" : "BIGSERIAL PRIMARY KEY";
-        String time = sqlite ? "TEXT" : "TIMESTAMPTZ";
-        String bytes = sqlite ? "BLOB" : "BYTEA";
-        List<String> schema = new ArrayList<>();
-        schema.add("CREATE TABLE JOB_INSTANCE (JOBINSTANCEID " + key + ", VERSION INTEGER, JOBNAME VARCHAR(512), APPLICATIONNAME VARCHAR(512))");
-        schema.add("CREATE TABLE JOB_EXECUTION (JOBEXECUTIONID " + key + ", JOBINSTANCEID BIGINT NOT NULL REFERENCES JOB_INSTANCE"
-            + " ON DELETE CASCADE, VERSION INTEGER, CREATETIME " + time + ", STARTTIME " + time + ", ENDTIME " + time
-            + ", LASTUPDATEDTIME " + time + ", BATCHSTATUS VARCHAR(30), EXITSTATUS VARCHAR(512), JOBPARAMETERS VARCHAR(3000),"
-            + " RESTARTPOSITION VARCHAR(255))");
-        schema.add("CREATE TABLE STEP_EXECUTION (STEPEXECUTIONID " + key + ", JOBEXECUTIONID BIGINT NOT NULL REFERENCES JOB_EXECUTION"
-            + " ON DELETE CASCADE, VERSION INTEGER, STEPNAME VARCHAR(255), STARTTIME " + time + ", ENDTIME " + time
-            + ", BATCHSTATUS VARCHAR(30), EXITSTATUS VARCHAR(512), EXECUTIONEXCEPTION VARCHAR(2048), PERSISTENTUSERDATA " + bytes
-            + ", READCOUNT INTEGER, WRITECOUNT INTEGER, COMMITCOUNT INTEGER, ROLLBACKCOUNT INTEGER, READSKIPCOUNT INTEGER,"
-            + " PROCESSSKIPCOUNT INTEGER, FILTERCOUNT INTEGER, WRITESKIPCOUNT INTEGER, READERCHECKPOINTINFO " + bytes
-            + ", WRITERCHECKPOINTINFO " + bytes + ")");
-        schema.add("CREATE TABLE PARTITION_EXECUTION (PARTITIONEXECUTIONID INTEGER NOT NULL, STEPEXECUTIONID BIGINT NOT NULL REFERENCES"
-            + " STEP_EXECUTION ON DELETE CASCADE, VERSION INTEGER, BATCHSTATUS VARCHAR(30), EXITSTATUS VARCHAR(512), EXECUTIONEXCEPTION"
-            + " VARCHAR(2048), PERSISTENTUSERDATA " + bytes + ", READERCHECKPOINTINFO " + bytes + ", WRITERCHECKPOINTINFO " + bytes
-            + ", PRIMARY KEY (PARTITIONEXECUTIONID, STEPEXECUTIONID))");
-        schema.add("CREATE TABLE TASKRUNNER_EXECUTION (JOBEXECUTIONID BIGINT PRIMARY KEY REFERENCES JOB_EXECUTION ON DELETE CASCADE,"
-            + " RUNID TEXT NOT NULL, HOST TEXT NOT NULL, USERNAME TEXT NOT NULL, PID BIGINT NOT NULL, PIDSTART BIGINT NOT NULL,"
-            + " PIDNAMESPACE TEXT NOT NULL, BOOTID TEXT NOT NULL, CREATED TEXT NOT NULL, COMMAND TEXT NOT NULL, REDACTED INTEGER NOT NULL,"
-            + " LOCKFILE TEXT NOT NULL, THRESHOLD INTEGER NOT NULL, COUNTERFILE TEXT NOT NULL, OPTIONS TEXT NOT NULL, OUTPUT TEXT,"
-            + " RESTARTEDFROM BIGINT, STARTED TEXT, ENDED TEXT, ACQUIRED INTEGER NOT NULL DEFAULT 0, PROCESSEXIT INTEGER, COUNTER BIGINT,"
-            + " HOLDER TEXT, EVIDENCE TEXT)");
-        schema.add("CREATE INDEX JOB_EXECUTION_INSTANCE ON JOB_EXECUTION (JOBINSTANCEID)");
-        schema.add("CREATE INDEX JOB_EXECUTION_STATUS ON JOB_EXECUTION (BATCHSTATUS, JOBEXECUTIONID)");
-        schema.add("CREATE INDEX STEP_EXECUTION_JOB ON STEP_EXECUTION (JOBEXECUTIONID)");
-        schema.add("CREATE INDEX PARTITION_EXECUTION_STEP ON PARTITION_EXECUTION (STEPEXECUTIONID)");
-        schema.add("CREATE INDEX TASKRUNNER_EXECUTION_TASK ON TASKRUNNER_EXECUTION (LOCKFILE, JOBEXECUTIONID)");
-        schema.add("CREATE INDEX TASKRUNNER_EXECUTION_HOST ON TASKRUNNER_EXECUTION (HOST, JOBEXECUTIONID)");
-        schema.add("CREATE INDEX TASKRUNNER_EXECUTION_CREATED ON TASKRUNNER_EXECUTION (CREATED)");
-        schema.add("CREATE INDEX TASKRUNNER_EXECUTION_RESTARTS ON TASKRUNNER_EXECUTION (RESTARTEDFROM) WHERE RESTARTEDFROM IS NOT NULL");
-        schema.add("CREATE INDEX TASKRUNNER_EXECUTION_UNFINISHED ON TASKRUNNER_EXECUTION (HOST, LOCKFILE) WHERE ENDED IS NULL");
-        if (sqlite) {
-            schema.add("PRAGMA user_version = " + SCHEMA_VERSION);
-        } else {
-            schema.add("CREATE TABLE TASKRUNNER_SCHEMA (VERSION INTEGER NOT NULL)");
-            schema.add("INSERT INTO TASKRUNNER_SCHEMA VALUES (" + SCHEMA_VERSION + ")");
         }
-        return schema;
+        return taken;
     }
 
-    /** Adds our row to JBeret's; call it in the transaction that made the job execution, so that neither is ever alone. */
-    void insert(long id, Asked asked) throws SQLException {
-        Owner owner = asked.owner();
-        Request request = asked.request();
-        update("INSERT INTO TASKRUNNER_EXECUTION (JOBEXECUTIONID, RUNID, HOST, USERNAME, PID, PIDSTART, PIDNAMESPACE, BOOTID, CREATED,"
-            + " COMMAND, REDACTED, LOCKFILE, THRESHOLD, COUNTERFILE, OPTIONS, OUTPUT, RESTARTEDFROM)"
-            + " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", id, owner.runId(), owner.host(), owner.user(), owner.runner().pid(),
-            owner.runner().start(), owner.pidNamespace(), owner.bootId(), owner.started(), request.command(), asked.redacted() ? 1 : 0,
-            request.lockFile().toString(), request.threshold(), request.counterFile().toString(), encode(asked.options()), asked.output(),
-            asked.restartedFrom());
+    private static long end(Connection connection, long id, RequestRow request, String acquired, EndingRow ending) throws SQLException {
+        long known = idOf(connection, request.runId());
+        long target = known >= 0 ? known : insertAgain(connection, request);
+        update(connection, "UPDATE taskrunner_execution SET acquired = ?, ended = ?, process_exit = ?, counter = ?, holder = ?, message = ?,"
+            + " evidence = NULL WHERE job_execution_id = ?", acquired, ending.ended(), ending.processExit(), ending.counter(), ending.holder(),
+            ending.message(), target);
+        endJob(connection, target, ending.batchStatus(), ending.exitStatus(), ending.ended(), "1 = 1");
+        return target;
     }
 
-    /** Notes that the execution holds its task's lock: who acquires it later knows by this that the execution is dead. */
-    void acquired(long id) throws SQLException {
-        update("UPDATE TASKRUNNER_EXECUTION SET ACQUIRED = 1 WHERE JOBEXECUTIONID = ?", id);
+    private static long idOf(Connection connection, String runId) throws SQLException {
+        try (PreparedStatement select = connection.prepareStatement("SELECT job_execution_id FROM taskrunner_execution WHERE run_id = ?")) {
+            set(select, runId);
+            ResultSet rows = select.executeQuery();
+            return rows.next() ? rows.getLong(1) : -1;
+        }
     }
 
-    /** Writes how the execution ended, into our row and, when the job could not do it itself, into JBeret's; may be repeated. */
-    void finish(long id, Ending ending) throws SQLException, TaskException {
-        database.transaction(() -> {
-            update("UPDATE TASKRUNNER_EXECUTION SET STARTED = ?, ENDED = ?, ACQUIRED = ?, PROCESSEXIT = ?, COUNTER = ?, HOLDER = ?"
-                + " WHERE JOBEXECUTIONID = ? AND ENDED IS NULL", ending.started(), ending.ended(), ending.acquired() ? 1 : 0,
-                ending.processExit(), ending.counter(), ending.holder(), id);
-            close(id, ending.batchStatus(), ending.exitStatus(), ending.ended());
-            return null;
+    /** The database that had the row is gone: a new one gets it under a new id. */
+    private static long insertAgain(Connection connection, RequestRow request) throws SQLException {
+        Timestamp started = Timestamp.from(Instant.parse(request.started()));
+        long instance = insert(connection, "INSERT INTO job_instance (jobname) VALUES (?)", JobRunner.JOB);
+        long id = insert(connection, "INSERT INTO job_execution (jobinstanceid, createtime, starttime) VALUES (?, ?, ?)", instance, started,
+            started);
+        insert(connection, id, request);
+        return id;
+    }
+
+    /** @return false when it had ended already, or the condition does not hold */
+    private static boolean endJob(Connection connection, long id, String batchStatus, String exitStatus, String ended, String condition)
+        throws SQLException {
+        Timestamp time = Timestamp.from(Instant.parse(ended));
+        int rows = update(connection, "UPDATE job_execution SET batchstatus = ?, exitstatus = ?, endtime = ?, lastupdatedtime = ?"
+            + " WHERE jobexecutionid = ? AND " + condition, batchStatus, exitStatus, time, time, id);
+        if (rows > 0) {
+            update(connection, "UPDATE step_execution SET batchstatus = ?, exitstatus = ?, endtime = ? WHERE jobexecutionid = ?"
+                + " AND batchstatus IN " + Schema.UNFINISHED, batchStatus.equals("COMPLETED") ? "FAILED" : batchStatus, exitStatus, time, id);
+        }
+        return rows > 0;
+    }
+
+    // Settling what the dead have left
+
+    /** Executions that have not ended, oldest first. @param lockFile or null for all of the host */
+    List<ExecutionRow> unfinished(String host, String lockFile) throws RepositoryException {
+        String sql = SELECT + " WHERE a.ended IS NULL AND a.host = ?" + (lockFile == null ? "" : " AND a.lock_file = ?")
+            + " ORDER BY a.job_execution_id";
+        return lockFile == null ? select(sql, host) : select(sql, host, lockFile);
+    }
+
+    /**
+     * Ends the row of an execution that is proven dead: FAILED, KILLED, its steps too.
+     *
+     * @return false when it has ended meanwhile: nothing is changed then
+     */
+    boolean settle(long id, String evidence, String time) throws RepositoryException {
+        return inTransaction(connection -> {
+            if (update(connection, "UPDATE taskrunner_execution SET ended = ?, evidence = ? WHERE job_execution_id = ? AND ended IS NULL", time,
+                evidence, id) == 0) {
+                return false;
+            }
+            // JBeret may have ended it just before the runner died: then that is what happened
+            if (!endJob(connection, id, "FAILED", "KILLED", time, "batchstatus IN " + Schema.UNFINISHED)) {
+                update(connection, "UPDATE step_execution SET batchstatus = 'FAILED', exitstatus = 'KILLED', endtime = ? WHERE jobexecutionid = ?"
+                    + " AND batchstatus IN " + Schema.UNFINISHED, Timestamp.from(Instant.parse(time)), id);
+            }
+            return true;
         });
     }
 
     /**
-     * Marks an execution that is proven dead FAILED, KILLED, its unfinished steps too. One whose job had ended keeps its status.
+     * Sees to it that at most one restart of a job instance begins and none beside an execution that has not ended.
      *
-     * @param evidence what proves it
-     * @return whether there was anything to settle
+     * @param id the execution that is to be restarted, its instance's newest
      */
-    boolean settle(long id, String evidence) throws SQLException, TaskException {
-        return database.transaction(() -> {
-            String now = Text.time(System.currentTimeMillis());
-            int settled = update("UPDATE TASKRUNNER_EXECUTION SET ENDED = ?, EVIDENCE = ? WHERE JOBEXECUTIONID = ? AND ENDED IS NULL", now,
-                evidence, id);
-            if (settled > 0) {
-                close(id, "FAILED", "KILLED", now);
+    void checkRestartable(Connection connection, long id) throws SQLException, RepositoryException {
+        location.lockInstance(connection, id);
+        try (PreparedStatement select = connection.prepareStatement("SELECT o.jobexecutionid, o.batchstatus FROM job_execution j"
+            + " JOIN job_execution o ON o.jobinstanceid = j.jobinstanceid WHERE j.jobexecutionid = ? ORDER BY o.jobexecutionid DESC")) {
+            set(select, id);
+            ResultSet rows = select.executeQuery();
+            if (!rows.next()) {
+                throw new RepositoryException(RepositoryException.USAGE, "no execution " + id + " in " + location);
             }
-            return settled > 0;
+            long newest = rows.getLong(1);
+            String status = rows.getString(2);
+            if (Schema.UNFINISHED.contains("'" + status + "'")) {
+                throw new RepositoryException(RepositoryException.USAGE, "execution " + newest + " of this job instance is " + status
+                    + ": it may be running; see it with: show " + newest);
+            }
+            if (newest != id) {
+                throw new RepositoryException(RepositoryException.USAGE, "execution " + id + " was restarted already; its newest execution is "
+                    + newest);
+            }
+            if (!status.equals("FAILED") && !status.equals("STOPPED")) {
+                throw new RepositoryException(RepositoryException.USAGE, "execution " + id + " is " + status
+                    + ": only FAILED and STOPPED ones restart");
+            }
+        }
+    }
+
+    // Reports
+
+    /** Newest first. */
+    List<ExecutionRow> history(Filter filter) throws RepositoryException {
+        StringBuilder sql = new StringBuilder(SELECT);
+        List<Object> values = new ArrayList<>();
+        where(sql, values, "a.lock_file = ?", filter.lockFile());
+        where(sql, values, "a.host = ?", filter.host());
+        where(sql, values, filter.status() != null && BATCH_STATUSES.contains(filter.status()) ? "j.batchstatus = ?" : "j.exitstatus = ?",
+            filter.status());
+        where(sql, values, "a.started >= ?", filter.since());
+        where(sql, values, "a.started < ?", filter.until());
+        sql.append(" ORDER BY ").append(filter.status() == null ? "a.job_execution_id" : "j.jobexecutionid").append(" DESC");
+        if (filter.limit() > 0) {
+            sql.append(" LIMIT ").append(filter.limit());
+        }
+        return select(sql.toString(), values.toArray());
+    }
+
+    private static void where(StringBuilder sql, List<Object> values, String condition, Object value) {
+        if (value != null) {
+            sql.append(values.isEmpty() ? " WHERE " : " AND ").append(condition);
+            values.add(value);
+        }
+    }
+
+    Optional<ExecutionRow> find(long id) throws RepositoryException {
+        return select(SELECT + " WHERE a.job_execution_id = ?", id).stream().findFirst();
+    }
+
+    /** All executions of a job instance, oldest first: what was restarted, and the restarts. */
+    List<ExecutionRow> executionsOf(long instanceId) throws RepositoryException {
+        return select(SELECT + " WHERE j.jobinstanceid = ? ORDER BY a.job_execution_id", instanceId);
+    }
+
+    List<StepRow> steps(long id) throws RepositoryException {
+        return read(connection -> {
+            List<StepRow> steps = new ArrayList<>();
+            try (PreparedStatement select = connection.prepareStatement("SELECT stepname, starttime, endtime, batchstatus, exitstatus"
+                + " FROM step_execution WHERE jobexecutionid = ? ORDER BY stepexecutionid")) {
+                set(select, id);
+                ResultSet rows = select.executeQuery();
+                while (rows.next()) {
+                    steps.add(new StepRow(rows.getString(1), millis(rows.getTimestamp(2)), millis(rows.getTimestamp(3)), rows.getString(4),
+                        rows.getString(5)));
+                }
+            }
+            return steps;
         });
     }
 
-    private void close(long id, String batchStatus, String exitStatus, String ended) throws SQLException {
-        Object end = database.isSqlite() ? sqliteTime(ended) : java.time.OffsetDateTime.parse(ended);
-        update("UPDATE JOB_EXECUTION SET BATCHSTATUS = ?, EXITSTATUS = ?, ENDTIME = ?, LASTUPDATEDTIME = ? WHERE JOBEXECUTIONID = ?"
-            + " AND BATCHSTATUS IN " + UNFINISHED, batchStatus, exitStatus, end, end, id);
-        update("UPDATE STEP_EXECUTION SET BATCHSTATUS = ?, EXITSTATUS = ?, ENDTIME = ? WHERE JOBEXECUTIONID = ? AND BATCHSTATUS IN "
-            + UNFINISHED, batchStatus, exitStatus, end, id);
+    private static Long millis(Timestamp time) {
+        return time == null ? null : time.getTime();
     }
 
-    /** The driver's own format for times. */
-    private static String sqliteTime(String time) {
-        return time.replace('T', ' ').replace("Z", "");
+    // Retention
+
+    /** What was purged. @param outputFiles to be deleted by the caller */
+    record Purged(int executions, List<String> outputFiles) {
     }
 
-    /** The unfinished executions of a host (for null: of any) and of a task (for null: of any). */
-    List<Row> unfinished(String host, String lockFile) throws SQLException {
-        List<Object> values = new ArrayList<>();
-        String where = "WHERE T.ENDED IS NULL" + and(values, "T.HOST = ?", host) + and(values, "T.LOCKFILE = ?", lockFile);
-        return rows(where + " ORDER BY T.JOBEXECUTIONID", values);
-    }
-
-    /** The newest executions first. */
-    List<Row> history(Filter filter) throws SQLException {
-        List<Object> values = new ArrayList<>();
-        String where = "WHERE 1 = 1" + and(values, "T.LOCKFILE = ?", filter.lockFile()) + and(values, "T.HOST = ?", filter.host())
-            + and(values, "T.CREATED >= ?", filter.since()) + and(values, "T.CREATED < ?", filter.until());
-        if (filter.status() != null) {
-            // either status, so that `--status KILLED` finds what the table shows
-            where += " AND (J.BATCHSTATUS = ? OR J.EXITSTATUS = ?)";
-            values.add(filter.status());
-            values.add(filter.status());
+    /**
+     * Deletes the job instances all of whose executions ended before the time, but keeps the newest executions of each task.
+     * In transactions of a thousand, so that runs are not kept waiting.
+     *
+     * @param keep how many of each task (host and lock file) stay in any case
+     */
+    Purged purge(String before, int keep) throws RepositoryException {
+        String candidates = "SELECT j.jobinstanceid, MAX(a.rank_in_task) AS newest FROM (SELECT job_execution_id, ended, ROW_NUMBER() OVER"
+            + " (PARTITION BY host, lock_file ORDER BY job_execution_id DESC) AS rank_in_task FROM taskrunner_execution) a"
+            + " JOIN job_execution j ON j.jobexecutionid = a.job_execution_id GROUP BY j.jobinstanceid"
+            + " HAVING MIN(a.rank_in_task) > ? AND COUNT(a.ended) = COUNT(*) AND MAX(a.ended) < ?";
+        List<Long> instances = read(connection -> {
+            List<Long> ids = new ArrayList<>();
+            try (PreparedStatement select = connection.prepareStatement(candidates)) {
+                set(select, keep, before);
+                ResultSet rows = select.executeQuery();
+                while (rows.next()) {
+                    ids.add(rows.getLong(1));
+                }
+            }
+            return ids;
+        });
+        int executions = 0;
+        List<String> outputFiles = new ArrayList<>();
+        for (int from = 0; from < instances.size(); from += PURGED_AT_ONCE) {
+            List<Long> some = instances.subList(from, Math.min(from + PURGED_AT_ONCE, instances.size()));
+            executions += inTransaction(connection -> purge(connection, some, outputFiles));
         }
-        values.add(filter.limit());
-        return rows(where + " ORDER BY T.JOBEXECUTIONID DESC LIMIT ?", values);
+        return new Purged(executions, outputFiles);
     }
 
-    /** The execution, or null. */
-    Row find(long id) throws SQLException {
-        List<Row> rows = rows("WHERE T.JOBEXECUTIONID = ?", List.of(id));
-        return rows.isEmpty() ? null : rows.get(0);
+    private static int purge(Connection connection, List<Long> instances, List<String> outputFiles) throws SQLException {
+        String ids = instances.toString().replace('[', '(').replace(']', ')');
+        int executions = 0;
+        try (Statement statement = connection.createStatement()) {
+            ResultSet rows = statement.executeQuery("SELECT a.output_file FROM taskrunner_execution a JOIN job_execution j"
+                + " ON j.jobexecutionid = a.job_execution_id WHERE j.jobinstanceid IN " + ids);
+            while (rows.next()) {
+                executions++;
+                if (rows.getString(1) != null) {
+                    outputFiles.add(rows.getString(1));
+                }
+            }
+            statement.executeUpdate("DELETE FROM job_instance WHERE jobinstanceid IN " + ids);
+        }
+        return executions;
     }
 
-    /** The executions of the same job instance, oldest first: the restarts before and after. */
-    List<Row> restarts(long instance) throws SQLException {
-        return rows("WHERE J.JOBINSTANCEID = ? ORDER BY T.JOBEXECUTIONID", List.of(instance));
+    // Plumbing
+
+    /** Runs the work in one transaction that survives a power failure once it has committed. */
+    <T> T inTransaction(Work<T> work) throws RepositoryException {
+        return read(connection -> {
+            location.makeDurable(connection, true);
+            connection.setAutoCommit(false);
+            try {
+                T result = work.run(connection);
+                connection.commit();
+                return result;
+            } finally {
+                connection.rollback();
+                connection.setAutoCommit(true);
+                location.makeDurable(connection, false);
+            }
+        });
     }
 
-    List<Step> steps(long id) throws SQLException {
-        List<Step> steps = new ArrayList<>();
-        try (PreparedStatement select = prepared("SELECT STEPNAME, STARTTIME, ENDTIME, BATCHSTATUS, EXITSTATUS, EXECUTIONEXCEPTION"
-                + " FROM STEP_EXECUTION WHERE JOBEXECUTIONID = ? ORDER BY STEPEXECUTIONID", id); ResultSet row = select.executeQuery()) {
-            while (row.next()) {
-                steps.add(new Step(row.getString(1), time(row, 2), time(row, 3), row.getString(4), row.getString(5), row.getString(6)));
+    private <T> T read(Work<T> work) throws RepositoryException {
+        try {
+            return work.run(connections.getConnection());
+        } catch (RepositoryException | RuntimeException e) {
+            throw e;
+        } catch (Exception e) {
+            connections.discard();
+            throw RepositoryException.unavailable(location, "cannot be used", e);
+        }
+    }
+
+    private List<ExecutionRow> select(String sql, Object... values) throws RepositoryException {
+        return read(connection -> {
+            List<ExecutionRow> executions = new ArrayList<>();
+            try (PreparedStatement select = connection.prepareStatement(sql)) {
+                set(select, values);
+                ResultSet rows = select.executeQuery();
+                while (rows.next()) {
+                    executions.add(execution(rows));
+                }
+            }
+            return executions;
+        });
+    }
+
+    private static ExecutionRow execution(ResultSet rows) throws SQLException {
+        RequestRow request = new RequestRow(rows.getString(3), rows.getString(4), rows.getString(5), rows.getString(6), rows.getString(7),
+            rows.getLong(8), rows.getLong(9), rows.getString(10), rows.getString(11), rows.getInt(12), rows.getString(13),
+            parseForm(rows.getString(14)), rows.getString(15), rows.getString(16), number(rows, 17));
+        Long processExit = number(rows, 22);
+        return new ExecutionRow(rows.getLong(1), rows.getLong(2), request, rows.getString(18), rows.getString(19), rows.getString(20),
+            rows.getString(21), processExit == null ? null : processExit.intValue(), number(rows, 23), rows.getString(24),
+            rows.getString(25), rows.getString(26));
+    }
+
+    private static Long number(ResultSet rows, int column) throws SQLException {
+        long value = rows.getLong(column);
+        return rows.wasNull() ? null : value;
+    }
+
+    private static int update(Connection connection, String sql, Object... values) throws SQLException {
+        try (PreparedStatement update = connection.prepareStatement(sql)) {
+            set(update, values);
+            return update.executeUpdate();
+        }
+    }
+
+    private static long insert(Connection connection, String sql, Object... values) throws SQLException {
+        try (PreparedStatement insert = connection.prepareStatement(sql, Statement.RETURN_GENERATED_KEYS)) {
+            set(insert, values);
+            insert.executeUpdate();
+            ResultSet keys = insert.getGeneratedKeys();
+            keys.next();
+            return keys.getLong(1);
+        }
+    }
+
+    private static void set(PreparedStatement statement, Object... values) throws SQLException {
+        for (int i = 0; i < values.length; i++) {
+            Object value = values[i];
+            if (value instanceof String text) {
+                statement.setString(i + 1, text);
+            } else if (value instanceof Integer number) {
+                statement.setInt(i + 1, number);
+            } else if (value instanceof Long number) {
+                statement.setLong(i + 1, number);
+            } else if (value instanceof Timestamp time) {
+                statement.setTimestamp(i + 1, time);
+            } else {
+                statement.setObject(i + 1, value);
             }
         }
-        return steps;
     }
 
-    private static String time(ResultSet row, int column) throws SQLException {
-        java.sql.Timestamp time = row.getTimestamp(column);
-        return time == null ? null : Text.time(time.getTime());
+    /** Names and values as one line that keeps them exactly: {@code application/x-www-form-urlencoded}. */
+    static String form(Map<String, String> values) {
+        StringBuilder form = new StringBuilder();
+        values.forEach((name, value) -> form.append(form.length() == 0 ? "" : "&").append(URLEncoder.encode(name, StandardCharsets.UTF_8))
+            .append('=').append(URLEncoder.encode(value, StandardCharsets.UTF_8)));
+        return form.toString();
     }
 
-    /** Deletes what ended before the time, but keeps the newest executions of each task. @param before as {@link Text#time} */
-    Purged purge(String before, int keep) throws SQLException, TaskException {
-        return database.transaction(() -> {
-            String old = " FROM (SELECT JOBEXECUTIONID, OUTPUT, ENDED, ROW_NUMBER() OVER (PARTITION BY LOCKFILE ORDER BY JOBEXECUTIONID DESC)"
-                + " AS NEWEST FROM TASKRUNNER_EXECUTION) R WHERE ENDED < ? AND NEWEST > ?";
-            List<String> outputs = new ArrayList<>();
-            List<Long> ids = new ArrayList<>();
-            try (PreparedStatement select = prepared("SELECT JOBEXECUTIONID, OUTPUT" + old, before, keep);
-                    ResultSet row = select.executeQuery()) {
-                while (row.next()) {
-                    ids.add(row.getLong(1));
-                    if (row.getString(2) != null) {
-                        outputs.add(row.getString(2));
+    static Map<String, String> parseForm(String form) {
+        Map<String, String> values = new LinkedHashMap<>();
+        for (String pair : form.isEmpty() ? new String[0] : form.split("&")) {
+            int equals = pair.indexOf('=');
+            values.put(URLDecoder.decode(pair.substring(0, equals), StandardCharsets.UTF_8),
+                URLDecoder.decode(pair.substring(equals + 1), StandardCharsets.UTF_8));
+        }
+        return values;
+    }
+
+    @Override
+    public void close() {
+        connections.close();
+    }
+}
+
+/** Rows that could not be written: a file of one line each in the state folder. */
+final class Spool {
+    record Entry(long id, RequestRow request, String acquired, EndingRow ending) {
+    }
+
+    static void write(Repository repository, Entry entry) throws RepositoryException {
+        RequestRow request = entry.request;
+        EndingRow ending = entry.ending;
+        Map<String, String> values = new LinkedHashMap<>();
+        put(values, "repository", repository.location().toString());
+        put(values, "id", entry.id);
+        put(values, "run", request.runId());
+        put(values, "user", request.user());
+        put(values, "host", request.host());
+        put(values, "boot", request.bootId());
+        put(values, "pid-namespace", request.pidNamespace());
+        put(values, "pid", request.pid());
+        put(values, "pid-start", request.pidStart());
+        put(values, "lock-file", request.lockFile());
+        put(values, "command", request.command());
+        put(values, "threshold", request.threshold());
+        put(values, "counter-file", request.counterFile());
+        put(values, "options", Repository.form(request.options()));
+        put(values, "started", request.started());
+        put(values, "output-file", request.outputFile());
+        put(values, "restarted-from", request.restartedFrom());
+        put(values, "acquired", entry.acquired);
+        put(values, "batch-status", ending.batchStatus());
+        put(values, "exit-status", ending.exitStatus());
+        put(values, "process-exit", ending.processExit());
+        put(values, "counter", ending.counter());
+        put(values, "holder", ending.holder());
+        put(values, "message", ending.message());
+        put(values, "ended", ending.ended());
+        Path folder = folder(repository);
+        try {
+            Location.makePrivateFolder(folder);
+            Path aside = Files.createTempFile(folder, request.runId(), ".tmp");
+            Files.writeString(aside, Repository.form(values) + "\n");
+            Files.move(aside, folder.resolve(request.runId() + ".row"), StandardCopyOption.ATOMIC_MOVE);
+        } catch (IOException e) {
+            throw RepositoryException.unavailable(repository.location(), "cannot be reached, nor can the row be kept in " + folder, e);
+        }
+    }
+
+    private static void put(Map<String, String> values, String name, Object value) {
+        if (value != null) {
+            values.put(name, value.toString());
+        }
+    }
+
+    /** The files of rows for this repository. */
+    static List<Path> files(Repository repository) throws RepositoryException {
+        List<Path> files = new ArrayList<>();
+        Path folder = folder(repository);
+        if (Files.isDirectory(folder)) {
+            try (DirectoryStream<Path> found = Files.newDirectoryStream(folder, "*.row")) {
+                for (Path file : found) {
+                    if (repository.location().toString().equals(values(file).get("repository"))) {
+                        files.add(file);
                     }
                 }
-            }
-            try (PreparedStatement delete = prepared("DELETE FROM JOB_EXECUTION WHERE JOBEXECUTIONID = ?")) {
-                for (long id : ids) {
-                    delete.setLong(1, id);
-                    delete.addBatch();
-                }
-                delete.executeBatch();
-            }
-            update("DELETE FROM JOB_INSTANCE WHERE NOT EXISTS (SELECT 1 FROM JOB_EXECUTION J WHERE J.JOBINSTANCEID ="
-                + " JOB_INSTANCE.JOBINSTANCEID)");
-            return new Purged(ids.size(), outputs);
-        });
-    }
-
-    private static String and(List<Object> values, String condition, Object value) {
-        if (value == null) {
-            return "";
-        }
-        values.add(value);
-        return " AND " + condition;
-    }
-
-    private List<Row> rows(String where, List<?> values) throws SQLException {
-        List<Row> rows = new ArrayList<>();
-        try (PreparedStatement select = prepared("SELECT " + COLUMNS + where, values.toArray()); ResultSet row = select.executeQuery()) {
-            while (row.next()) {
-                Owner owner = new Owner(row.getString("RUNID"), new ProcessId(row.getLong("PID"), row.getLong("PIDSTART")),
-                    row.getString("PIDNAMESPACE"), row.getString("HOST"), row.getString("BOOTID"), row.getString("USERNAME"),
-                    row.getString("CREATED"), null);
-                rows.add(new Row(row.getLong("JOBEXECUTIONID"), row.getLong("JOBINSTANCEID"), owner, row.getString("COMMAND"),
-                    row.getInt("REDACTED") == 1, row.getString("LOCKFILE"), row.getInt("THRESHOLD"), row.getString("COUNTERFILE"),
-                    decode(row.getString("OPTIONS")), row.getString("STARTED"), row.getString("ENDED"), row.getInt("ACQUIRED") == 1,
-                    row.getString("BATCHSTATUS"), row.getString("EXITSTATUS"),
-                    row.getString("PROCESSEXIT") == null ? null : Integer.valueOf(row.getInt("PROCESSEXIT")), number(row, "COUNTER"),
-                    row.getString("HOLDER"), row.getString("EVIDENCE"), row.getString("OUTPUT"), number(row, "RESTARTEDFROM")));
+            } catch (IOException e) {
+                throw RepositoryException.unavailable(repository.location(), "cannot read the rows in " + folder, e);
             }
         }
-        return Collections.unmodifiableList(rows);
+        return files;
     }
 
-    private static Long number(ResultSet row, String column) throws SQLException {
-        long number = row.getLong(column);
-        return row.wasNull() ? null : number;
-    }
-
-    private PreparedStatement prepared(String sql, Object... values) throws SQLException {
-        Connection connection = database.getConnection();
-        PreparedStatement statement = connection.prepareStatement(sql);
-        for (int i = 0; i < values.length; i++) {
-            // a null's type: text is what the driver may send for any
-            if (values[i] == null) {
-                statement.setNull(i + 1, java.sql.Types.NULL);
-            } else {
-                statement.setObject(i + 1, values[i]);
-            }
+    /** Null when another run has taken it over meanwhile. */
+    static Entry read(Path file) {
+        Map<String, String> values = values(file);
+        if (values.isEmpty()) {
+            return null;
         }
-        return statement;
+        RequestRow request = new RequestRow(values.get("run"), values.get("user"), values.get("host"), values.get("boot"),
+            values.get("pid-namespace"), Long.parseLong(values.get("pid")), Long.parseLong(values.get("pid-start")), values.get("lock-file"),
+            values.get("command"), Integer.parseInt(values.get("threshold")), values.get("counter-file"),
+            Repository.parseForm(values.get("options")), values.get("started"), values.get("output-file"), number(values.get("restarted-from")));
+        EndingRow ending = new EndingRow(values.get("batch-status"), values.get("exit-status"), Integer.parseInt(values.get("process-exit")),
+            number(values.get("counter")), values.get("holder"), values.get("message"), values.get("ended"));
+        return new Entry(Long.parseLong(values.get("id")), request, values.get("acquired"), ending);
     }
 
-    private int update(String sql, Object... values) throws SQLException {
-        try (PreparedStatement statement = prepared(sql, values)) {
-            return statement.executeUpdate();
+    private static Long number(String text) {
+        return text == null ? null : Long.valueOf(text);
+    }
+
+    private static Map<String, String> values(Path file) {
+        try {
+            return Repository.parseForm(Files.readString(file).strip());
+        } catch (IOException e) {
+            return Map.of();
         }
     }
 
-    /** One option a line, {@code name=value}, with line ends and backslashes escaped. */
-    static String encode(Map<String, String> options) {
-        StringBuilder text = new StringBuilder();
-        for (Map.Entry<String, String> option : options.entrySet()) {
-            text.append(option.getKey()).append('=').append(option.getValue().replace("\\", "\\\\").replace("\n", "\\n")).append('\n');
+    static void remove(Path file) throws RepositoryException {
+        try {
+            Files.deleteIfExists(file);
+        } catch (IOException e) {
+            throw new RepositoryException(RepositoryException.UNAVAILABLE, "cannot remove " + file + ", whose row is in the audit repository"
+                + " now: " + e.getMessage(), e);
         }
-        return text.toString();
     }
 
-    static Map<String, String> decode(String text) {
-        Map<String, String> options = new LinkedHashMap<>();
-        int line = 0;
-        for (int end; (end = text.indexOf('\n', line)) >= 0; line = end + 1) {
-            int equals = text.indexOf('=', line);
-            StringBuilder value = new StringBuilder();
-            for (int i = equals + 1; i < end; i++) {
-                char c = text.charAt(i);
-                value.append(c != '\\' ? c : text.charAt(++i) == 'n' ? '\n' : '\\');
-            }
-            options.put(text.substring(line, equals), value.toString());
-        }
-        return options;
+    private static Path folder(Repository repository) {
+        return repository.location().stateFolder().resolve("spool");
+    }
+
+    private Spool() {
     }
 }

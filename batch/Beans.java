@@ -1,0 +1,78 @@
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+
+import jakarta.batch.operations.BatchRuntimeException;
+import jakarta.enterprise.inject.spi.Bean;
+import jakarta.enterprise.inject.spi.BeanManager;
+import org.jberet.creation.AbstractArtifactFactory;
+import org.jboss.weld.bootstrap.WeldBootstrap;
+import org.jboss.weld.bootstrap.api.Environments;
+import org.jboss.weld.bootstrap.spi.BeansXml;
+import org.jboss.weld.environment.deployment.WeldBeanDeploymentArchive;
+import org.jboss.weld.environment.deployment.WeldDeployment;
+import org.jboss.weld.environment.deployment.WeldResourceLoader;
+
+/**
+ * The job's artifacts as CDI beans of Weld. It starts on a thread of its own, while the database is opened and the job is read, and
+ * with the artifacts alone: no discovery, no portable extensions, no {@code WeldContainer} with its proxies and events.
+ */
+final class Beans extends AbstractArtifactFactory {
+    private final CompletableFuture<BeanManager> manager = new CompletableFuture<>();
+
+    /** @param artifacts the bean classes of the job */
+    static Beans start(List<Class<?>> artifacts) {
+        Beans beans = new Beans();
+        Thread thread = new Thread(() -> {
+            try {
+                beans.manager.complete(boot(artifacts));
+            } catch (Throwable e) {
+                beans.manager.completeExceptionally(e);
+            }
+        }, "beans");
+        thread.setDaemon(true);
+        thread.start();
+        return beans;
+    }
+
+    private static BeanManager boot(List<Class<?>> artifacts) {
+        System.setProperty("org.jboss.weld.xml.disableValidating", "true");
+        System.setProperty("org.jboss.weld.executor.threadPoolType", "NONE");
+        List<Class<?>> classes = new ArrayList<>(artifacts);
+        classes.add(BatchInjection.class);
+        WeldBeanDeploymentArchive archive = new WeldBeanDeploymentArchive("taskrunner", Set.of(), null, BeansXml.EMPTY_BEANS_XML, Set.of(),
+            classes);
+        WeldBootstrap weld = new WeldBootstrap();
+        weld.startContainer("taskrunner", Environments.SE, new WeldDeployment(new WeldResourceLoader(), weld, new HashSet<>(Set.of(archive)),
+            List.of()));
+        weld.startInitialization().deployBeans().validateBeans().endInitialization();
+        return weld.getManager(archive);
+    }
+
+    private BeanManager manager() {
+        return manager.join();
+    }
+
+    @Override
+    public Object create(String name, Class<?> type, ClassLoader classLoader) {
+        Bean<?> bean = findBean(name, manager(), classLoader);
+        return bean == null ? null : manager().getReference(bean, bean.getBeanClass(), manager().createCreationalContext(bean));
+    }
+
+    @Override
+    public Class<?> getArtifactClass(String name, ClassLoader classLoader) {
+        Bean<?> bean = findBean(name, manager(), classLoader);
+        return bean == null ? null : bean.getBeanClass();
+    }
+
+    /** Waits for Weld. */
+    void await() {
+        try {
+            manager();
+        } catch (RuntimeException e) {
+            throw new BatchRuntimeException("the container of the job's artifacts cannot start", e.getCause());
+        }
+    }
+}
