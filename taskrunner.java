@@ -912,6 +912,11 @@ final class Execution {
     Outcome outcome() {
         return outcome;
     }
+
+    /** Ends the request with an error of its caller's. */
+    void fail(TaskException error) {
+        outcome = new Outcome.Broken(run, error);
+    }
 }
 
 /** When the command started (milliseconds since 1970, UTC) and how long it ran (milliseconds). */
@@ -1629,7 +1634,12 @@ final class Evidence {
         if (Processes.lives(owner.runner())) {
             return Verdict.of(Verdict.State.HELD, path, owner, "its kernel lock is gone: the lock file was copied or restored");
         }
-        return Processes.HAVE_PROC ? byEnvironment(path, owner) : byRecord(path, owner);
+        if (!Processes.HAVE_PROC) {
+            return byRecord(path, owner);
+        }
+        Verdict first = byEnvironment(path, owner);
+        // a process that forks or executes while /proc is read can be missed once
+        return first.state() == Verdict.State.STALE ? byEnvironment(path, owner) : first;
     }
 
     private static Verdict byEnvironment(Path path, Owner owner) throws IOException {
