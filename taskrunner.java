@@ -476,7 +476,7 @@ final class Options {
         return number(arguments, "--threshold", 0, Integer.MAX_VALUE, 0);
     }
 
-    private static int number(Arguments arguments, String option, int least, int most, int byDefault) throws UsageException {
+    static int number(Arguments arguments, String option, int least, int most, int byDefault) throws UsageException {
         if (!arguments.has(option)) {
             return byDefault;
         }

@@ -256,7 +256,6 @@ record PostgresServer(String url, Properties settings, Path stateFolder) impleme
         Properties settings = new Properties();
         // seconds; a peer that vanished without a word is noticed by these, not after the hours that TCP takes
         settings.setProperty("connectTimeout", "5");
-        settings.setProperty("loginTimeout", "10");
         settings.setProperty("socketTimeout", "10");
         settings.setProperty("tcpKeepAlive", "true");
         settings.setProperty("ApplicationName", "taskrunner");
@@ -322,7 +321,8 @@ record PostgresServer(String url, Properties settings, Path stateFolder) impleme
 
     @Override
     public boolean hasTable(Connection connection, String name) throws SQLException {
-        try (PreparedStatement statement = connection.prepareStatement("SELECT to_regclass(?) IS NOT NULL")) {
+        try (PreparedStatement statement = connection.prepareStatement("SELECT EXISTS (SELECT 1 FROM pg_tables"
+            + " WHERE schemaname = current_schema() AND tablename = ?)")) {
             statement.setString(1, name);
             ResultSet rows = statement.executeQuery();
             rows.next();

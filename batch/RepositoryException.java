@@ -1,5 +1,5 @@
 /** The audit repository cannot do what was asked; the message is for the user and says what to do. */
-final class RepositoryException extends Exception {
+final class RepositoryException extends TaskException {
     private static final long serialVersionUID = 1;
 
     /** EX_USAGE of sysexits(3): the repository was named wrongly. */
@@ -7,11 +7,8 @@ final class RepositoryException extends Exception {
     /** EX_UNAVAILABLE of sysexits(3): the repository cannot be reached. */
     static final int UNAVAILABLE = 69;
 
-    final int exitStatus;
-
     RepositoryException(int exitStatus, String message, Throwable cause) {
-        super(message, cause);
-        this.exitStatus = exitStatus;
+        super(exitStatus, message, cause);
     }
 
     RepositoryException(int exitStatus, String message) {

@@ -1,59 +1,84 @@
-import java.util.Map;
-import java.util.concurrent.ConcurrentHashMap;
-
 import jakarta.batch.api.BatchProperty;
 import jakarta.batch.api.Batchlet;
 import jakarta.batch.api.Decider;
-import jakarta.batch.api.listener.AbstractJobListener;
+import jakarta.batch.api.listener.JobListener;
 import jakarta.batch.runtime.StepExecution;
+import jakarta.batch.runtime.context.JobContext;
 import jakarta.batch.runtime.context.StepContext;
 import jakarta.enterprise.context.Dependent;
 import jakarta.inject.Inject;
 import jakarta.inject.Named;
 
+import java.util.List;
+
 /**
- * The artifacts of the job {@code META-INF/batch-jobs/taskrunner.xml}: each calls one step of {@link Execution}.
- *
- * <p>The job's parameter {@code run} is the run id under which {@link #begin} has put the execution, since job parameters are text
- * and are stored.
+ * The artifacts of the job {@code META-INF/batch-jobs/taskrunner.xml}: each calls one step of the {@link AuditedRun} that the job's
+ * parameter {@code run} names, which the listener keeps as the job's transient user data.
  */
 public final class Workflow {
-    private static final Map<String, Execution> EXECUTIONS = new ConcurrentHashMap<>();
+    /** The bean classes, for a runtime that is told them. */
+    static final List<Class<?>> ARTIFACTS = List.of(ExecutionListener.class, AcquireLock.class, LockDecision.class, ResetCounter.class,
+        RunCommand.class, ReleaseLock.class, IncrementCounter.class, OutcomeDecision.class);
+
     private static final int LONGEST_EXIT_STATUS = 250;
 
-    /** The artifacts, for a runtime that is told its beans. */
-    static final Class<?>[] ARTIFACTS = {AcquireLock.class, LockDecision.class, ResetCounter.class, RunCommand.class, ReleaseLock.class,
-        IncrementCounter.class, OutcomeDecision.class, ReleaseAfterJob.class};
+    /** Finds the run that the steps work on, and releases the lock when no step could: STOP takes no transition. */
+    @Named("executionListener")
+    @Dependent
+    public static class ExecutionListener implements JobListener {
+        @Inject
+        JobContext job;
 
-    /** Makes the execution known to the job that is started with its run id. */
-    static void begin(Execution execution) {
-        EXECUTIONS.put(execution.owner.runId(), execution);
-    }
+        @Inject
+        @BatchProperty
+        String run;
 
-    static void end(Execution execution) {
-        EXECUTIONS.remove(execution.owner.runId());
-    }
-
-    /** The exit status of the job for an outcome, as batch.md's table has them. */
-    static String exitStatus(Outcome outcome) {
-        if (outcome instanceof Outcome.Succeeded) {
-            return "SUCCEEDED";
-        } else if (outcome instanceof Outcome.Failed failed) {
-            return failed.signal() == null ? "EXIT_" + failed.status() : "SIGNAL_" + (failed.status() - ExitStatus.SIGNAL);
-        } else if (outcome instanceof Outcome.TimedOut) {
-            return "TIMEOUT";
-        } else if (outcome instanceof Outcome.Stopped) {
-            return "STOPPED";
-        } else if (outcome instanceof Outcome.Contended) {
-            return "CONTENDED";
-        } else if (outcome instanceof Outcome.Reported) {
-            return "THRESHOLD_EXCEEDED";
+        @Override
+        public void beforeJob() {
+            job.setTransientUserData(AuditedRun.of(run));
         }
-        int status = ((Outcome.Broken) outcome).error().exitStatus;
-        return status == ExitStatus.DATA ? "COUNTER_ERROR" : status == ExitStatus.CANNOT_START ? "EXIT_" + status : "LOCK_ERROR";
+
+        @Override
+        public void afterJob() {
+            AuditedRun.of(run).releaseLock();
+        }
     }
 
-    /** A step that did not succeed: JBeret marks it FAILED and keeps the message; no stack trace, it would be the runtime's. */
+    /** A batchlet; {@link #stop} ends the command. */
+    public abstract static class Step implements Batchlet {
+        @Inject
+        JobContext job;
+
+        @Inject
+        StepContext step;
+
+        AuditedRun run() {
+            return (AuditedRun) job.getTransientUserData();
+        }
+
+        @Override
+        public void stop() {
+            run().execution.stop(new Execution.StopSignal("TERM", 15));
+        }
+
+        /** The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given one. */
+        String end(String otherwise) throws StepFailed {
+            Outcome outcome = run().execution.outcome();
+            if (outcome == null || outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended
+                    || outcome instanceof Outcome.Reported) {
+                return otherwise;
+            }
+            String status = AuditedRun.exitStatus(outcome);
+            if (outcome instanceof Outcome.Stopped) {
+                return status;
+            }
+            step.setExitStatus(status);
+            String message = outcome.message(run().execution.request);
+            throw new StepFailed(message.substring(0, Math.min(message.length(), LONGEST_EXIT_STATUS)));
+        }
+    }
+
+    /** A step that did not succeed: the runtime marks it FAILED and keeps the message; a stack trace would be the runtime's own. */
     static final class StepFailed extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -62,77 +87,22 @@ public final class Workflow {
         }
     }
 
-    /** What all artifacts share: the execution that the job was started for. */
-    public abstract static class Artifact {
-        @Inject
-        @BatchProperty
-        String run;
-
-        Execution execution() {
-            Execution execution = EXECUTIONS.get(run);
-            if (execution == null) {
-                throw new IllegalStateException("no execution request has the run id " + run + " in this process");
-            }
-            return execution;
-        }
-    }
-
-    /** A batchlet; {@link #stop} ends the execution's command. */
-    public abstract static class Step extends Artifact implements Batchlet {
-        @Inject
-        StepContext step;
-
-        @Override
-        public void stop() {
-            execution().stop(new Execution.StopSignal("TERM", 15));
-        }
-
-        /** The exit status of this step: the outcome's when the outcome is a failure, which fails the step too. */
-        String end(String otherwise) throws StepFailed {
-            Outcome outcome = execution().outcome();
-            if (outcome == null || outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended
-                    || outcome instanceof Outcome.Reported) {
-                return otherwise;
-            }
-            String status = exitStatus(outcome);
-            if (outcome instanceof Outcome.Stopped) {
-                return status;
-            }
-            step.setExitStatus(status);
-            String message = outcome.message(execution().request);
-            throw new StepFailed(message.substring(0, Math.min(message.length(), LONGEST_EXIT_STATUS)));
-        }
-    }
-
     @Named("acquireLock")
     @Dependent
     public static class AcquireLock extends Step {
         @Override
-        public String process() {
-            if (execution().acquireLock()) {
-                return "ACQUIRED";
-            }
-            return exitStatus(execution().outcome());
+        public String process() throws StepFailed {
+            return run().acquireLock() ? "ACQUIRED" : end(AuditedRun.exitStatus(run().execution.outcome()));
         }
     }
 
-    @Named("lockDecision")
-    @Dependent
-    public static class LockDecision extends Artifact implements Decider {
-        @Override
-        public String decide(StepExecution[] steps) {
-            Outcome outcome = execution().outcome();
-            return outcome == null ? "ACQUIRED" : outcome instanceof Outcome.Reported ? "CONTENDED" : exitStatus(outcome);
-        }
-    }
-
-    /** Records that the counter was cleared: acquiring the lock did it inside the gate, so that no contention is lost in between. */
+    /** Records that the counter was cleared: acquiring the lock does it inside the gate, so that no contention is lost in between. */
     @Named("resetCounter")
     @Dependent
     public static class ResetCounter extends Step {
         @Override
         public String process() {
-            return execution().request.threshold() > 0 ? "RESET" : "NOT_COUNTED";
+            return run().execution.request.threshold() > 0 ? "RESET" : "NOT_COUNTED";
         }
     }
 
@@ -141,7 +111,7 @@ public final class Workflow {
     public static class RunCommand extends Step {
         @Override
         public String process() throws StepFailed {
-            execution().runCommand();
+            run().runCommand();
             return end("SUCCEEDED");
         }
     }
@@ -151,49 +121,46 @@ public final class Workflow {
     public static class ReleaseLock extends Step {
         @Override
         public String process() throws StepFailed {
-            Outcome before = execution().outcome();
-            execution().releaseLock();
-            return execution().outcome() == before ? "RELEASED" : end("RELEASED");
+            Outcome before = run().execution.outcome();
+            run().releaseLock();
+            return run().execution.outcome() == before ? "RELEASED" : end("RELEASED");
         }
     }
 
-    /** Records the counter that the contention left: it was changed inside the gate, so that each contention counts exactly once. */
+    /** Records the counter that the contention left: it is changed inside the gate, so that each contention counts exactly once. */
     @Named("incrementCounter")
     @Dependent
     public static class IncrementCounter extends Step {
         @Override
         public String process() {
-            long count = execution().outcome().count();
-            if (count < 0) {
-                return "NOT_COUNTED";
-            }
-            step.setPersistentUserData(count);
-            return "COUNT_" + count;
+            long count = run().execution.outcome().count();
+            return count < 0 ? "NOT_COUNTED" : "COUNT_" + count;
+        }
+    }
+
+    /** ACQUIRED, CONTENDED (reported or not), or why neither could be told. */
+    @Named("lockDecision")
+    @Dependent
+    public static class LockDecision implements Decider {
+        @Inject
+        JobContext job;
+
+        @Override
+        public String decide(StepExecution[] steps) {
+            Outcome outcome = ((AuditedRun) job.getTransientUserData()).execution.outcome();
+            return outcome == null ? "ACQUIRED" : outcome.verdict() != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
         }
     }
 
     @Named("outcome")
     @Dependent
-    public static class OutcomeDecision extends Artifact implements Decider {
+    public static class OutcomeDecision implements Decider {
+        @Inject
+        JobContext job;
+
         @Override
         public String decide(StepExecution[] steps) {
-            return exitStatus(execution().outcome());
-        }
-    }
-
-    @Named("releaseAfterJob")
-    @Dependent
-    public static class ReleaseAfterJob extends AbstractJobListener {
-        @Inject
-        @BatchProperty
-        String run;
-
-        @Override
-        public void afterJob() {
-            Execution execution = EXECUTIONS.get(run);
-            if (execution != null) {
-                execution.releaseLock();
-            }
+            return AuditedRun.exitStatus(((AuditedRun) job.getTransientUserData()).execution.outcome());
         }
     }
 

@@ -1,0 +1,120 @@
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+/** An execution request and its row in the audit repository. */
+final class AuditedRun {
+    /** How long the end of a run waits for a database that is gone, before the row goes to a spool file. */
+    private static final Duration PATIENCE = Duration.ofSeconds(30);
+    private static final Map<String, AuditedRun> RUNS = new ConcurrentHashMap<>();
+
+    final Execution execution;
+    private final Repository repository;
+    private final RequestRow row;
+    private final OutputFile output;
+    private final Path workingFolder;
+    private long id;
+    private String acquired;
+
+    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, Path workingFolder) {
+        this.execution = execution;
+        this.repository = repository;
+        this.row = row;
+        this.output = output;
+        this.workingFolder = workingFolder;
+        RUNS.put(row.runId(), this);
+    }
+
+    /** The run of this process that has the id: job parameters are text, so the id is what they carry. */
+    static AuditedRun of(String runId) {
+        AuditedRun run = RUNS.get(runId);
+        if (run == null) {
+            throw new IllegalStateException("no execution request has the run id " + runId + " in this process");
+        }
+        return run;
+    }
+
+    /** The exit status of the job for an outcome. */
+    static String exitStatus(Outcome outcome) {
+        if (outcome instanceof Outcome.Succeeded) {
+            return "SUCCEEDED";
+        } else if (outcome instanceof Outcome.Failed failed) {
+            return failed.signal() == null ? "EXIT_" + failed.status() : "SIGNAL_" + (failed.status() - ExitStatus.SIGNAL);
+        } else if (outcome instanceof Outcome.TimedOut) {
+            return "TIMEOUT";
+        } else if (outcome instanceof Outcome.Stopped) {
+            return "STOPPED";
+        } else if (outcome instanceof Outcome.Contended) {
+            return "CONTENDED";
+        } else if (outcome instanceof Outcome.Reported) {
+            return "THRESHOLD_EXCEEDED";
+        }
+        TaskException error = ((Outcome.Broken) outcome).error();
+        return error instanceof CounterException ? "COUNTER_ERROR"
+            : error.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + error.exitStatus : "LOCK_ERROR";
+    }
+
+    private static String batchStatus(Outcome outcome) {
+        return outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended ? "COMPLETED"
+            : outcome instanceof Outcome.Stopped ? "STOPPED" : "FAILED";
+    }
+
+    /** Runs the job execution that was created with the id, and writes how it ended; returns the exit status of the process. */
+    int run(JobRunner runner, long executionId) throws RepositoryException {
+        id = executionId;
+        execution.log.info("execution", "job execution " + id + " in " + repository.location());
+        Throwable fault = null;
+        try {
+            runner.run();
+        } catch (RuntimeException | Error e) {
+            fault = e;
+        }
+        execution.releaseLock();
+        Outcome outcome = execution.outcome();
+        if (outcome == null) {
+            String message = "internal error: the job ended without an outcome" + (fault == null ? "" : ": " + fault);
+            execution.fail(new TaskException(ExitStatus.INTERNAL, message, fault));
+            outcome = execution.outcome();
+        }
+        output.close();
+        int exitStatus = execution.finish();
+        if (!repository.end(id, row, acquired, ending(outcome, exitStatus), PATIENCE)) {
+            System.err.println("taskrunner-batch: audit repository " + repository.location() + " is gone: the outcome of job execution " + id
+                + " is kept in " + repository.location().stateFolder() + " and written by the next run");
+        }
+        return exitStatus;
+    }
+
+    private EndingRow ending(Outcome outcome, int exitStatus) {
+        Long counter = outcome.count() >= 0 ? Long.valueOf(outcome.count())
+            : acquired != null && execution.request.threshold() > 0 ? Long.valueOf(0) : null;
+        Verdict met = outcome.verdict();
+        String holder = met == null ? null : met.owner() == null ? met.state().text() : met.owner().describe();
+        return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, outcome.message(execution.request),
+            Repository.time(Instant.now()));
+    }
+
+    boolean acquireLock() {
+        if (!execution.acquireLock()) {
+            return false;
+        }
+        acquired = Repository.time(Instant.now());
+        repository.acquired(id, acquired);
+        repository.write(() -> Settlement.ofTask(repository, execution.owner.host(), row.lockFile(), id));
+        return true;
+    }
+
+    /** Runs the command with its output through pipes, to this process's own and into the output file. */
+    void runCommand() {
+        ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT).directory(workingFolder.toFile());
+        execution.log.holdBackOutput(builder);
+        builder.redirectErrorStream(false).redirectOutput(ProcessBuilder.Redirect.PIPE).redirectError(ProcessBuilder.Redirect.PIPE);
+        execution.runCommand(builder, output);
+    }
+
+    void releaseLock() {
+        execution.releaseLock();
+    }
+}

@@ -1,0 +1,217 @@
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.io.PrintStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * What a command prints: passed on as it comes, and kept in a file, of which no more than the first and the last half of the limit.
+ *
+ * <p>While the command runs, what exceeds the first half goes in turn to two files beside it, so that a runner that is killed leaves
+ * the beginning and the latest output; {@link #close} makes one file of them.
+ */
+final class OutputFile implements Execution.Output {
+    /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
+    private static final int LONGEST_DRAIN = 1000;
+
+    private final Path path;
+    private final long half;
+    private final Log log;
+    private final List<Pump> pumps = new ArrayList<>();
+    private OutputStream file;
+    private long inFile;
+    private long leftOut;
+    private boolean tail;
+    private boolean closed;
+
+    /** @param limit bytes that are kept, at least 2 */
+    OutputFile(Path path, long limit, Log log) {
+        this.path = path;
+        this.half = limit / 2;
+        this.log = log;
+    }
+
+    private Path latest() {
+        return path.resolveSibling(path.getFileName() + ".latest");
+    }
+
+    private Path before() {
+        return path.resolveSibling(path.getFileName() + ".before");
+    }
+
+    @Override
+    public void started(Process process) {
+        pumps.add(new Pump(process.getInputStream(), System.out));
+        pumps.add(new Pump(process.getErrorStream(), System.err));
+        for (Pump pump : pumps) {
+            pump.setDaemon(true);
+            pump.start();
+        }
+    }
+
+    @Override
+    public void ended() {
+        long deadline = System.nanoTime() + LONGEST_DRAIN * 1_000_000L;
+        for (Pump pump : pumps) {
+            for (int idle = 0; idle < 2 && pump.isAlive() && System.nanoTime() < deadline; idle = pump.isIdle() ? idle + 1 : 0) {
+                try {
+                    pump.join(2);
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                    return;
+                }
+            }
+        }
+    }
+
+    private final class Pump extends Thread {
+        private final InputStream from;
+        private final PrintStream to;
+        private volatile boolean reading;
+
+        Pump(InputStream from, PrintStream to) {
+            super("output");
+            this.from = from;
+            this.to = to;
+        }
+
+        @Override
+        public void run() {
+            byte[] buffer = new byte[16384];
+            try {
+                while (true) {
+                    reading = true;
+                    int n = from.read(buffer);
+                    reading = false;
+                    if (n < 0) {
+                        return;
+                    }
+                    byte[] bytes = java.util.Arrays.copyOf(buffer, n);
+                    log.print(bytes, to);
+                    keep(bytes);
+                }
+            } catch (IOException e) {
+                // the pipe was closed
+            }
+        }
+
+        /** It waits for output and there is none: only a background process can have more. */
+        boolean isIdle() {
+            try {
+                return reading && from.available() == 0;
+            } catch (IOException e) {
+                return true;
+            }
+        }
+    }
+
+    /** A full disk ends the keeping, not the command. */
+    private synchronized void keep(byte[] bytes) {
+        int from = 0;
+        try {
+            while (from < bytes.length && !closed) {
+                if (file == null) {
+                    file = Files.newOutputStream(tail ? latest() : path, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING,
+                        StandardOpenOption.WRITE);
+                    Files.setPosixFilePermissions(tail ? latest() : path, java.nio.file.attribute.PosixFilePermissions.fromString("rw-------"));
+                }
+                int n = (int) Math.min(bytes.length - from, half - inFile);
+                file.write(bytes, from, n);
+                from += n;
+                inFile += n;
+                if (inFile == half) {
+                    file.close();
+                    file = null;
+                    inFile = 0;
+                    if (tail) {
+                        leftOut += size(before());
+                        Files.move(latest(), before(), StandardCopyOption.REPLACE_EXISTING);
+                    }
+                    tail = true;
+                }
+            }
+        } catch (IOException | UnsupportedOperationException e) {
+            closed = true;
+            log.warn("output", "cannot keep the command's output in " + path + ": " + Text.reason(e));
+        }
+    }
+
+    private static long size(Path path) throws IOException {
+        return Files.exists(path) ? Files.size(path) : 0;
+    }
+
+    /** Makes one file of what was kept; what a background process prints from now on is not kept. */
+    synchronized void close() {
+        closed = true;
+        try {
+            if (file != null) {
+                file.close();
+            }
+            join();
+        } catch (IOException e) {
+            log.warn("output", "cannot keep the command's output in " + path + ": " + Text.reason(e));
+        }
+    }
+
+    /** Appends the last half of what the two files beside hold, after a mark where bytes were left out. */
+    private void join() throws IOException {
+        long latest = size(latest());
+        long before = size(before());
+        long skipped = Math.max(0, before + latest - half);
+        if (before + latest > 0) {
+            try (FileChannel whole = FileChannel.open(path, Set.of(StandardOpenOption.WRITE, StandardOpenOption.APPEND))) {
+                if (skipped + leftOut > 0) {
+                    whole.write(ByteBuffer.wrap(gap(skipped + leftOut).getBytes(StandardCharsets.UTF_8)));
+                }
+                append(whole, before(), Math.min(before, skipped));
+                append(whole, latest(), Math.max(0, skipped - before));
+            }
+            Files.deleteIfExists(before());
+            Files.deleteIfExists(latest());
+        }
+    }
+
+    private static String gap(long bytes) {
+        return "\n[" + bytes + " bytes left out]\n";
+    }
+
+    private static void append(FileChannel whole, Path part, long from) throws IOException {
+        if (Files.exists(part)) {
+            try (FileChannel channel = FileChannel.open(part)) {
+                for (long at = from; at < channel.size();) {
+                    at += channel.transferTo(at, channel.size() - at, whole);
+                }
+            }
+        }
+    }
+
+    /** The last lines of what a run has kept, also of one that was killed. */
+    static List<String> lastLines(Path path, int count) throws IOException {
+        Path latest = path.resolveSibling(path.getFileName() + ".latest");
+        Path file = Files.exists(latest) ? latest : path;
+        try (FileChannel channel = FileChannel.open(file)) {
+            ByteBuffer end = ByteBuffer.allocate((int) Math.min(channel.size(), 16384));
+            channel.read(end, channel.size() - end.capacity());
+            String[] lines = new String(end.array(), StandardCharsets.UTF_8).split("\n");
+            return List.of(lines).subList(Math.max(0, lines.length - count), lines.length);
+        } catch (NoSuchFileException e) {
+            return List.of();
+        }
+    }
+
+    static void delete(Path path) throws IOException {
+        for (String end : new String[] {"", ".latest", ".before"}) {
+            Files.deleteIfExists(path.resolveSibling(path.getFileName() + end));
+        }
+    }
+}
