@@ -1,7 +1,7 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 //JAVA 17+
 //DEPS info.picocli:picocli:4.7.7
-//COMPILE_OPTIONS -XDignore.symbol.file -XDstringConcat=inline
+//COMPILE_OPTIONS -encoding UTF-8 -XDignore.symbol.file -XDstringConcat=inline
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k
 
 import java.io.File;
@@ -2138,7 +2138,7 @@ final class ProcessTree {
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
-    private static final int LONGEST_SPAWN_MILLIS = 500;
+    private static final int LONGEST_TRANSITION_MILLIS = 500;
     private static ProcessId self;
     private static String bootId;
 
@@ -2239,10 +2239,21 @@ final class Processes {
         if (!HAVE_PROC) {
             return Belongs.NO;
         }
-        // The JDK's helper between fork and exec, for milliseconds: it gets the run's environment only with the command.
         Entry now = process;
-        for (int tries = 0; now != null && !now.dead() && now.name().equals("jspawnhelper"); tries++) {
-            if (tries == LONGEST_SPAWN_MILLIS) {
+        for (int tries = 0; now != null && !now.dead() && now.id().equals(process.id()); tries++) {
+            // The JDK's helper between fork and exec gets the run's environment only with the command.
+            if (!now.name().equals("jspawnhelper")) {
+                try {
+                    Path environment = Path.of("/proc", Long.toString(process.id().pid()), "environ");
+                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1), runId)
+                        ? Belongs.YES : Belongs.NO;
+                } catch (AccessDeniedException e) {
+                    return Belongs.HIDDEN;
+                } catch (IOException e) {
+                    // a process that is ending (ESRCH, while its state is still R) is gone at the next look
+                }
+            }
+            if (tries == LONGEST_TRANSITION_MILLIS) {
                 return Belongs.HIDDEN;
             }
             try {
@@ -2253,18 +2264,15 @@ final class Processes {
             }
             now = stat(Long.toString(process.id().pid()));
         }
-        String environment;
-        try {
-            environment = "\0" + read("/proc/" + process.id().pid() + "/environ");
-        } catch (IOException e) {
-            return lives(process.id()) ? Belongs.HIDDEN : Belongs.NO;
-        }
+        return Belongs.NO;
+    }
+
+    private static boolean carries(String environment, String runId) {
         if (environment.contains("\0" + Owner.RUN_ID + "=" + runId + "\0")) {
-            return Belongs.YES;
+            return true;
         }
         int outer = environment.indexOf("\0" + Owner.OUTER_RUN_IDS + "=");
-        return outer >= 0 && environment.substring(outer, environment.indexOf('\0', outer + 1)).contains(runId)
-            ? Belongs.YES : Belongs.NO;
+        return outer >= 0 && environment.substring(outer, environment.indexOf('\0', outer + 1)).contains(runId);
     }
 
     /** SIGTERM or SIGKILL to the very process that has the id. */

@@ -4,6 +4,7 @@
 //DEPS org.junit.jupiter:junit-jupiter
 //DEPS org.junit.platform:junit-platform-launcher
 //SOURCES ../taskrunner.java
+//SOURCES ../batch/taskrunnerbatch.java
 //SOURCES Program.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
