@@ -2139,10 +2139,12 @@ final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
     private static final int LONGEST_TRANSITION_MILLIS = 500;
+    /** PF_KTHREAD of Linux's include/linux/sched.h. */
+    private static final long KERNEL_THREAD = 0x00200000;
     private static ProcessId self;
     private static String bootId;
 
-    /** @param parent its pid @param dead zombies are */
+    /** @param parent its pid @param dead zombies are, and kernel threads: neither runs a program */
     record Entry(ProcessId id, long parent, boolean dead, String name) {
     }
 
@@ -2217,17 +2219,21 @@ final class Processes {
             int field = close + 2;
             char state = stat.charAt(field);
             long parent = 0;
+            boolean kernelThread = false;
             long start = 0;
             for (int number = 3; number <= 22; number++) {
                 int end = stat.indexOf(' ', field);
                 if (number == 4) {
                     parent = Long.parseLong(stat.substring(field, end));
+                } else if (number == 9) {
+                    kernelThread = (Long.parseLong(stat.substring(field, end)) & KERNEL_THREAD) != 0;
                 } else if (number == 22) {
                     start = Long.parseLong(stat.substring(field, end));
                 }
                 field = end + 1;
             }
-            return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), start), parent, state == 'Z' || state == 'X',
+            return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), start), parent,
+                state == 'Z' || state == 'X' || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
             return null;
