@@ -214,6 +214,12 @@ final class UsageException extends TaskException {
 record Request(String command, Path lockFile, int threshold, Path counterFile, Duration patience, Duration timeout, Duration killAfter,
                boolean takeOverStale, int conflictExitStatus, boolean exitZero, String notifyCommand, boolean quiet, Path logFile,
                boolean jsonLog, Path metricsFile, boolean verbose) {
+    /** The same for another command. */
+    Request withCommand(String other) {
+        return new Request(other, lockFile, threshold, counterFile, patience, timeout, killAfter, takeOverStale, conflictExitStatus, exitZero,
+            notifyCommand, quiet, logFile, jsonLog, metricsFile, verbose);
+    }
+
     /** Checks the folders of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
     void checkFolders() throws TaskException {
         checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);

@@ -61,6 +61,11 @@ final class AuditedRun {
             : outcome instanceof Outcome.Stopped ? "STOPPED" : "FAILED";
     }
 
+    /** What is stored of the outcome: it tells the command as the row does, which may mask parts of it. */
+    String message(Outcome outcome) {
+        return outcome.message(execution.request.withCommand(row.command()));
+    }
+
     /** Runs the job execution that was created with the id, and writes how it ended; returns the exit status of the process. */
     int run(JobRunner runner, long executionId) throws RepositoryException {
         id = executionId;
@@ -92,7 +97,7 @@ final class AuditedRun {
             : acquired != null && execution.request.threshold() > 0 ? Long.valueOf(0) : null;
         Verdict met = outcome.verdict();
         String holder = met == null ? null : met.owner() == null ? met.state().text() : met.owner().describe();
-        return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, outcome.message(execution.request),
+        return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, message(outcome),
             Repository.time(Instant.now()));
     }
 

@@ -209,9 +209,12 @@ final class OutputFile implements Execution.Output {
         }
     }
 
-    static void delete(Path path) throws IOException {
+    /** @return whether there was any */
+    static boolean delete(Path path) throws IOException {
+        boolean found = false;
         for (String end : new String[] {"", ".latest", ".before"}) {
-            Files.deleteIfExists(path.resolveSibling(path.getFileName() + end));
+            found |= Files.deleteIfExists(path.resolveSibling(path.getFileName() + end));
         }
+        return found;
     }
 }

@@ -73,7 +73,7 @@ public final class Workflow {
                 return status;
             }
             step.setExitStatus(status);
-            String message = outcome.message(run().execution.request);
+            String message = run().message(outcome);
             throw new StepFailed(message.substring(0, Math.min(message.length(), LONGEST_EXIT_STATUS)));
         }
     }

@@ -348,8 +348,7 @@ public class taskrunnerbatch {
             int files = 0;
             for (String output : purged.outputFiles()) {
                 try {
-                    OutputFile.delete(Path.of(output));
-                    files++;
+                    files += OutputFile.delete(Path.of(output)) ? 1 : 0;
                 } catch (IOException e) {
                     System.err.println(NAME + ": cannot delete " + output + ": " + Text.reason(e));
                 }
