@@ -1,0 +1,161 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** A task of its own and the audit repository that keeps its executions. */
+final class BatchTask {
+    final Program.Task task;
+    /** The folder of the embedded database, of output and spool files. */
+    final Path state;
+    private final Map<String, String> environment = new LinkedHashMap<>();
+
+    BatchTask(Path folder) {
+        task = new Program.Task(folder);
+        state = folder.resolve("state/taskrunner");
+        environment.put("XDG_STATE_HOME", folder.resolve("state").toString());
+    }
+
+    private BatchTask(BatchTask of, Path folder) {
+        task = new Program.Task(folder);
+        state = of.state;
+        environment.putAll(of.environment);
+    }
+
+    BatchTask env(String name, String value) {
+        environment.put(name, value);
+        return this;
+    }
+
+    /** Another task in the same repository. */
+    BatchTask other(Path folder) throws Exception {
+        return new BatchTask(this, Files.createDirectories(folder));
+    }
+
+    Path database() {
+        return state.resolve("executions.db");
+    }
+
+    Program program(String mainClass, String... arguments) {
+        Program program = new Program(task.folder, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED");
+        environment.forEach(program::env);
+        return program;
+    }
+
+    Program batch(String... arguments) {
+        return program("taskrunnerbatch", arguments);
+    }
+
+    Program request(String command, String... more) {
+        return batch(arguments(command)).with(more);
+    }
+
+    String[] arguments(String command) {
+        return new String[] {"--command", command, "--lockfile", task.lock.toString(), "--threshold", Integer.toString(task.threshold),
+            "--counter-file", task.counter.toString()};
+    }
+
+    /** Starts a request whose command runs until the task's {@code finish}; returns when the command runs. */
+    Program.Running hold(String... more) {
+        return task.hold(request(task.untilFinish(), more));
+    }
+
+    Program.Result restart(long id) {
+        return batch("restart", Long.toString(id)).run();
+    }
+
+    Program.Result show(long id) {
+        return batch("show", Long.toString(id)).run().exitedWith(0).errIs("");
+    }
+
+    /** Executions, newest first, as {@code history --format json} tells them. */
+    List<Map<String, String>> history(String... filters) throws SQLException {
+        return parse(batch("history", "--format", "json").with(filters).run().exitedWith(0).errIs("").out());
+    }
+
+    Map<String, String> newest() throws SQLException {
+        return history("--limit", "1").get(0);
+    }
+
+    /** An array of JSON objects, parsed by SQLite. */
+    static List<Map<String, String>> parse(String json) throws SQLException {
+        List<Map<String, String>> objects = new ArrayList<>();
+        try (Connection connection = DriverManager.getConnection("jdbc:sqlite::memory:");
+                PreparedStatement select = connection.prepareStatement("SELECT o.key, m.key, m.value FROM json_each(?) o, json_each(o.value) m")) {
+            select.setString(1, json);
+            ResultSet rows = select.executeQuery();
+            while (rows.next()) {
+                if (rows.getInt(1) == objects.size()) {
+                    objects.add(new LinkedHashMap<>());
+                }
+                objects.get(rows.getInt(1)).put(rows.getString(2), rows.getString(3));
+            }
+        } catch (SQLException e) {
+            throw new SQLException(e.getMessage() + ": " + json, e);
+        }
+        return objects;
+    }
+
+    static long id(Map<String, String> execution) {
+        return Long.parseLong(execution.get("id"));
+    }
+
+    /** The steps that {@code show} lists: name, batch status and exit status. */
+    static List<String> steps(Program.Result show) {
+        List<String> steps = new ArrayList<>();
+        boolean inSteps = false;
+        for (String line : show.out().split("\n")) {
+            if (inSteps && line.startsWith("  ")) {
+                String[] words = line.strip().split(" +");
+                steps.add(words[0] + " " + words[words.length - 2] + " " + words[words.length - 1]);
+            }
+            inSteps = line.equals("steps") || inSteps && line.startsWith("  ");
+        }
+        return steps;
+    }
+
+    /** The newest execution ended like this, its steps too, and the lock is free. Returns its id. */
+    long assertEnded(String batchStatus, String exitStatus, Integer processExit, String... steps) throws SQLException {
+        Map<String, String> row = newest();
+        assertEquals(batchStatus, row.get("batch_status"), row::toString);
+        assertEquals(exitStatus, row.get("exit_status"), row::toString);
+        assertEquals(processExit == null ? null : processExit.toString(), row.get("process_exit"), row::toString);
+        assertTrue(row.get("ended") != null, row::toString);
+        Program.Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
+            + (processExit == null ? "" : ", process exit " + processExit) + "\n");
+        assertEquals(List.of(steps), steps(show), () -> show.program().toString());
+        task.assertFree();
+        return id(row);
+    }
+
+    /** Each row of the query on the embedded database, its columns joined by blanks. */
+    List<String> query(String sql) throws SQLException {
+        try (Connection connection = DriverManager.getConnection("jdbc:sqlite:" + database())) {
+            return query(connection, sql);
+        }
+    }
+
+    static List<String> query(Connection connection, String sql) throws SQLException {
+        List<String> lines = new ArrayList<>();
+        try (PreparedStatement select = connection.prepareStatement(sql); ResultSet rows = select.executeQuery()) {
+            while (rows.next()) {
+                List<String> columns = new ArrayList<>();
+                for (int i = 1; i <= rows.getMetaData().getColumnCount(); i++) {
+                    columns.add(rows.getString(i));
+                }
+                lines.add(String.join(" ", columns));
+            }
+        }
+        return lines;
+    }
+}
