@@ -1,0 +1,262 @@
+//SOURCES BatchTask.java
+//SOURCES BatchLoop.java
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.Set;
+import java.util.stream.Stream;
+
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
+
+/** Every request leaves a row that tells the truth, in the embedded database. Some of these tests mostly wait. */
+@Execution(ExecutionMode.CONCURRENT)
+class BatchAuditTest {
+    private static final int KILLS = 50;
+    private static final int KILLS_AT_ONCE = 5;
+
+    @TempDir
+    Path folder;
+    private BatchTask batch;
+
+    @BeforeEach
+    void task() {
+        batch = new BatchTask(folder);
+    }
+
+    @AfterEach
+    void endWhatIsLeft() {
+        Program.killProcessesWith(folder.toString());
+    }
+
+    @Test
+    void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
+        assertAllKept(batch);
+        assertSound();
+    }
+
+    /** On a repository that is not there yet. */
+    static void assertAllKept(BatchTask batch) throws Exception {
+        batch.task.threshold = 1000;
+        List<Program.Running> loops = Stream.generate(() -> batch.program("BatchLoop", "20").with(batch.arguments("echo '#' >>ran; sleep 0.02"))
+            .start()).limit(8).toList();
+        loops.forEach(loop -> loop.result().exitedWith(0).errHasNo("ERROR").errHasNo("internal error").errHasNo("is gone"));
+        List<Map<String, String>> rows = batch.history("--limit", "0");
+        assertEquals(160, rows.size());
+        Set<String> commands = new HashSet<>();
+        List<String> ran = new ArrayList<>();
+        long counter = 0;
+        long acquired = 0;
+        for (Map<String, String> row : rows) {
+            commands.add(row.get("command"));
+            assertEquals("COMPLETED", row.get("batch_status"), row::toString);
+            assertTrue(row.get("ended") != null && row.get("evidence") == null, row::toString);
+            boolean contended = row.get("exit_status").equals("CONTENDED");
+            assertTrue(contended || row.get("exit_status").equals("SUCCEEDED"), row::toString);
+            assertEquals(contended, row.get("holder") != null && row.get("acquired") == null, row::toString);
+            if (contended) {
+                counter++;
+            } else {
+                acquired++;
+                ran.add(row.get("command").replaceAll(".*'(.*)'.*", "$1"));
+            }
+        }
+        assertEquals(160, commands.size());
+        assertTrue(counter > 0 && acquired > 8, counter + " contentions, " + acquired + " runs");
+        List<String> lines = Program.read(batch.task.folder.resolve("ran")).lines().sorted().toList();
+        assertEquals(lines, ran.stream().sorted().toList());
+        assertContentionsAreCounted(rows, batch.task.count());
+        batch.task.assertFree();
+    }
+
+    /** Each acquisition clears the counter: between two of them contentions count 1, 2, 3 … with none left out or twice. */
+    private static void assertContentionsAreCounted(List<Map<String, String>> rows, long last) {
+        Map<Long, Integer> times = new java.util.TreeMap<>();
+        rows.stream().filter(row -> row.get("exit_status").equals("CONTENDED")).forEach(row -> times.merge(Long.valueOf(row.get("count")), 1,
+            Integer::sum));
+        int before = Integer.MAX_VALUE;
+        long expected = 1;
+        for (Map.Entry<Long, Integer> each : times.entrySet()) {
+            assertEquals(expected++, each.getKey(), () -> "counters and how many rows have them: " + times);
+            assertTrue(each.getValue() <= before, () -> "counters and how many rows have them: " + times);
+            before = each.getValue();
+        }
+        assertTrue(last < expected, () -> "the counter is " + last + " but rows have " + times);
+    }
+
+    private void assertSound() throws Exception {
+        assertEquals(List.of("ok"), batch.query("PRAGMA integrity_check"));
+        assertEquals(List.of(), batch.query("PRAGMA foreign_key_check"));
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid FROM job_execution WHERE jobexecutionid NOT IN (SELECT job_execution_id FROM"
+            + " taskrunner_execution)"), "job executions without a row of what was asked");
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid, batchstatus FROM job_execution WHERE endtime IS NULL OR batchstatus NOT IN"
+            + " ('COMPLETED', 'FAILED', 'STOPPED')"), "unfinished job executions");
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid, stepname, batchstatus FROM step_execution WHERE endtime IS NULL OR batchstatus"
+            + " NOT IN ('COMPLETED', 'FAILED', 'STOPPED')"), "unfinished step executions");
+    }
+
+    @Test
+    void runnersKilledAtAnyMomentLeaveASoundDatabaseAndAreSettled() throws Exception {
+        Random random = new Random();
+        List<BatchTask> tasks = new ArrayList<>();
+        for (int i = 0; i < KILLS_AT_ONCE; i++) {
+            BatchTask task = i < 2 ? batch : batch.other(folder.resolve("task" + i));
+            task.task.threshold = 1000;
+            tasks.add(task);
+        }
+        batch.request("true").run().exitedWith(0);
+        int landed = 0;
+        for (int round = 0; round < KILLS / KILLS_AT_ONCE; round++) {
+            List<Program.Running> runners = tasks.stream().map(task -> task.program("BatchLoop", "1000").with(task.arguments("sleep 0.03; : # " + folder)).start())
+                .toList();
+            runners.get(random.nextInt(KILLS_AT_ONCE)).awaitErr("job execution ");
+            Program.sleep(random.nextInt(500));
+            for (Program.Running runner : runners) {
+                assertTrue(runner.alive(), runner::toString);
+                runner.kill();
+                Program.sleep(random.nextInt(30));
+            }
+            runners.forEach(Program.Running::result);
+        }
+        Program.await("the commands of dead runners have ended", () -> Program.processesWith("sh -c -- sleep 0.03; : ").stream()
+            .noneMatch(Program.processesWith(folder.toString())::contains));
+        List<Map<String, String>> rows = batch.history("--limit", "0");
+        for (Map<String, String> row : rows) {
+            assertTrue(row.get("ended") != null, row::toString);
+            if ("KILLED".equals(row.get("exit_status"))) {
+                landed++;
+                assertEquals("FAILED", row.get("batch_status"), row::toString);
+                assertTrue(row.get("evidence").matches("its runner, pid \\d+, is dead|execution \\d+ acquired its lock"), row::toString);
+            }
+        }
+        assertTrue(landed >= KILLS / 5, "only " + landed + " of " + KILLS + " kills hit an execution, of " + rows.size());
+        assertSound();
+        Map<String, String> killed = rows.stream().filter(row -> "KILLED".equals(row.get("exit_status"))).findFirst().orElseThrow();
+        batch.restart(BatchTask.id(killed)).exitedWith(0);
+        assertEquals("COMPLETED", batch.newest().get("batch_status"));
+        assertEquals(killed.get("id"), batch.newest().get("restarted_from"));
+        for (BatchTask task : tasks) {
+            task.request("true").run().exitedWith(0);
+            task.task.assertFree();
+        }
+        assertSound();
+    }
+
+    @Test
+    void theNextRunSettlesADeadOneOfItsTaskButNeitherAContenderNorAnotherTaskInFlight() throws Exception {
+        Program.Running killed = batch.hold();
+        Program.Running contender = batch.request("echo contender", "--wait", "60s").start();
+        contender.awaitErr("job execution 2 ");
+        BatchTask otherTask = batch.other(folder.resolve("other"));
+        Program.Running other = otherTask.hold();
+        killed.kill();
+        killed.result();
+        assertEquals("STARTED", batch.history("--status", "STARTED", "--lockfile", otherTask.task.lock.toString()).get(0).get("batch_status"));
+        batch.task.finish();
+        contender.result().exitedWith(0);
+        List<String> rows = batch.query("SELECT job_execution_id, batchstatus, exitstatus, coalesce(evidence, '') FROM taskrunner_execution"
+            + " JOIN job_execution ON jobexecutionid = job_execution_id ORDER BY 1");
+        assertEquals("1 FAILED KILLED its runner, pid " + killed.pid() + ", is dead", rows.get(0));
+        assertEquals("2 COMPLETED SUCCEEDED ", rows.get(1));
+        assertEquals("3 STARTED null ", rows.get(2));
+        otherTask.task.finish();
+        other.result().exitedWith(0);
+        assertSound();
+    }
+
+    @Test
+    void aRunThatAcquiresTheLockSettlesTheDeadWithoutAReport() throws Exception {
+        Program.Running killed = batch.hold();
+        killed.kill();
+        killed.result();
+        batch.task.finish();
+        Program.await("the command has ended", () -> Program.processesWith("sh -c -- touch " + folder).isEmpty());
+        batch.request("true").run().exitedWith(0);
+        assertEquals(List.of("FAILED KILLED its runner, pid " + killed.pid() + ", is dead"), batch.query("SELECT batchstatus, exitstatus, evidence"
+            + " FROM taskrunner_execution JOIN job_execution ON jobexecutionid = job_execution_id WHERE job_execution_id = 1"));
+        assertSound();
+    }
+
+    @Test
+    void aKilledContenderIsSettledWhileTheLockIsHeld() throws Exception {
+        Program.Running holder = batch.hold();
+        Program.Running contender = batch.request("true", "--wait", "60s").start().awaitErr("job execution 2 ");
+        contender.kill();
+        contender.result();
+        List<Map<String, String>> rows = batch.history();
+        assertEquals("KILLED", rows.get(0).get("exit_status"));
+        assertNull(rows.get(0).get("acquired"));
+        assertNull(rows.get(1).get("ended"));
+        batch.task.finish();
+        holder.result().exitedWith(0);
+        assertSound();
+    }
+
+    @Test
+    void theRowOfARunWhoseDatabaseIsMovedAwayArrivesWhenItIsBack() throws Exception {
+        batch.request("true").run().exitedWith(0);
+        Program.Running runner = batch.hold();
+        Path away = folder.resolve("away");
+        Files.move(batch.state, away);
+        batch.task.finish();
+        Program.await("the lock is free", () -> !Files.exists(batch.task.lock));
+        assertTrue(runner.alive(), "it does not wait for its database");
+        Files.createDirectories(away.resolve("output"));
+        moveBack(away);
+        runner.result().exitedWith(0);
+        assertEquals("COMPLETED", batch.newest().get("batch_status"));
+        assertEquals("2", batch.newest().get("id"));
+        assertSound();
+    }
+
+    /** Whatever the run has made in its place meanwhile goes. */
+    private void moveBack(Path away) throws Exception {
+        assertEquals(0, new ProcessBuilder("sh", "-c", "rm -rf \"$1\" && mv \"$2\" \"$1\"", "sh", batch.state.toString(), away.toString()).inheritIO()
+            .start().waitFor());
+    }
+
+    @Test
+    void theRowOfARunWhoseDatabaseIsRemovedIsSpooledAndWrittenByTheNextRun() throws Exception {
+        batch.request("true").run().exitedWith(0);
+        batch.request("rm " + batch.database() + "*; echo done; exit 3").run().exitedWith(3).outIs("done\n")
+            .errContains("is gone: the outcome of job execution 2 is kept in " + batch.state);
+        batch.task.assertFree();
+        try (Stream<Path> spooled = Files.list(batch.state.resolve("spool"))) {
+            assertEquals(1, spooled.peek(file -> assertEquals(1, Program.read(file).lines().count())).count());
+        }
+        batch.request("true").run().exitedWith(0);
+        List<Map<String, String>> rows = batch.history();
+        assertEquals(List.of("SUCCEEDED", "EXIT_3"), rows.stream().map(row -> row.get("exit_status")).toList());
+        assertTrue(rows.get(1).get("command").endsWith("echo done; exit 3"));
+        try (Stream<Path> spooled = Files.list(batch.state.resolve("spool"))) {
+            assertEquals(0, spooled.count());
+        }
+        assertSound();
+    }
+
+    @Test
+    void aRunnerKilledWhileItsRowIsSpooledByNobodyIsStillSettled() throws Exception {
+        Program.Running runner = batch.hold();
+        Files.move(batch.state, folder.resolve("away"));
+        runner.kill();
+        runner.result();
+        moveBack(folder.resolve("away"));
+        batch.task.finish();
+        assertEquals("KILLED", batch.newest().get("exit_status"));
+        assertFalse(Files.exists(batch.state.resolve("spool")) && Files.list(batch.state.resolve("spool")).findAny().isPresent());
+    }
+}
