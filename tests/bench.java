@@ -2,6 +2,7 @@
 //JAVA 17+
 //SOURCES ../taskrunner.java
 //SOURCES Program.java
+//DEPS org.xerial:sqlite-jdbc:3.53.4.0
 //DEPS org.junit:junit-bom:6.1.3@pom
 //DEPS org.junit.jupiter:junit-jupiter-api
 
@@ -10,6 +11,11 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -26,7 +32,8 @@ import java.util.stream.Stream;
  */
 public class bench {
     private static final Path FOLDER = folder();
-    private static final String CLASS_PATH = System.getProperty("java.class.path");
+    private static final String OWN = System.getProperty("java.class.path");
+    private static final int MANY = 100_000;
 
     public static void main(String[] args) throws Exception {
         int rounds = args.length > 0 ? Integer.parseInt(args[0]) : 15;
@@ -55,22 +62,40 @@ public class bench {
     private final int feature;
     private final Path home;
     private final List<String> virtualMachine = new ArrayList<>();
+    private final String script;
+    private final String batch;
+    private final String stock;
     private final String installed;
+    private final String installedBatch;
 
     private bench(int feature, Path home) throws IOException, InterruptedException {
         this.feature = feature;
         this.home = home;
         virtualMachine.add(home.resolve("bin/java").toString());
         virtualMachine.addAll(Program.scriptOptions());
+        script = classPath("taskrunner.java");
+        batch = classPath("batch/taskrunnerbatch.java");
+        stock = classPath("tests/stock/stock.java");
         Path bin = FOLDER.resolve("bin" + feature);
-        run(List.of(home.resolve("bin/java").toString(), "-cp", CLASS_PATH, "taskrunner", "install", "--bin", bin.toString()));
+        run(join(jvm(script, "taskrunner"), "install", "--bin", bin.toString()));
+        run(join(jvm(batch, "taskrunnerbatch"), "install", "--bin", bin.toString()));
         installed = bin.resolve("taskrunner").toString();
+        installedBatch = bin.resolve("taskrunner-batch").toString();
+    }
+
+    /** The class path with which JBang runs the script; compiled if need be. */
+    private String classPath(String source) throws IOException, InterruptedException {
+        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Program.ROOT + "/jbang");
+        run(join(jbang, "build", Program.ROOT.resolve(source).toString()));
+        run(join(jbang, "info", "classpath", Program.ROOT.resolve(source).toString()));
+        String[] lines = Files.readString(FOLDER.resolve("out")).strip().split("\n");
+        return lines[lines.length - 1];
     }
 
     private void measure(int rounds) throws Exception {
         Map<String, List<String>> rows = new LinkedHashMap<>();
-        rows.put("JVM floor: hello world", jvm("bench$Hello"));
-        rows.put("JVM that waits for `true`", jvm("bench$Waiter", "true"));
+        rows.put("JVM floor: hello world", jvm(OWN, "bench$Hello"));
+        rows.put("JVM that waits for `true`", jvm(OWN, "bench$Waiter", "true"));
         if (new File("/usr/bin/flock").exists()) {
             rows.put("`flock -n` of `true`", List.of("/usr/bin/flock", "-n", FOLDER + "/flock.lock", "true"));
         }
@@ -81,7 +106,7 @@ public class bench {
         }
         for (boolean plain : new boolean[] {false, true}) {
             String how = plain ? "plain jar" : "installed";
-            List<String> program = plain ? jvm("taskrunner") : List.of(installed);
+            List<String> program = plain ? jvm(script, "taskrunner") : List.of(installed);
             rows.put(how + ": run of `true`", request(program, "free"));
             rows.put(how + ": run of `true`, --quiet", join(request(program, "free"), "--quiet"));
             rows.put(how + ": contention", request(program, "held"));
@@ -105,10 +130,58 @@ public class bench {
         table(throughJBang, Math.max(3, rounds / 2));
         footprint();
         throughput();
+        batch(Math.max(3, rounds / 2));
     }
 
-    private List<String> jvm(String mainClass, String... arguments) {
-        List<String> line = join(virtualMachine, "-cp", CLASS_PATH, mainClass);
+    /** The batch variant against the stock set-up, and with many executions in its repository. */
+    private void batch(int rounds) throws Exception {
+        String few = "jdbc:sqlite:" + FOLDER + "/few" + feature + ".db";
+        String many = "jdbc:sqlite:" + FOLDER + "/many" + feature + ".db";
+        List<String> plain = jvm(batch, "taskrunnerbatch");
+        Map<String, List<String>> rows = new LinkedHashMap<>();
+        rows.put("JBeret SE, Weld and an H2 file, as its guide shows", List.of(home.resolve("bin/java").toString(), "-cp", stock, "stock"));
+        rows.put("the same with taskrunner's JVM options", jvm(stock, "stock"));
+        rows.put("taskrunner-batch, plain jars: run of `true`", join(request(plain, "batch"), "--repository", few));
+        rows.put("taskrunner-batch, installed: run of `true`", join(request(List.of(installedBatch), "batch"), "--repository", few));
+        table(rows, rounds);
+        run(join(request(plain, "batch"), "--repository", many));
+        fill(many);
+        rows.clear();
+        for (String[] repository : new String[][] {{"few executions", few}, {MANY + " executions", many}}) {
+            rows.put("installed, " + repository[0] + ": run of `true`", join(request(List.of(installedBatch), "batch"), "--repository", repository[1]));
+            rows.put("installed, " + repository[0] + ": history --limit 20", List.of(installedBatch, "history", "--limit", "20", "--repository",
+                repository[1]));
+        }
+        table(rows, rounds);
+    }
+
+    /** Copies the one execution that the database holds, with its four steps. */
+    private static void fill(String url) throws SQLException {
+        try (Connection connection = DriverManager.getConnection(url); Statement statement = connection.createStatement()) {
+            connection.setAutoCommit(false);
+            String numbers = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < " + (MANY + 1) + ") ";
+            for (String[] table : new String[][] {{"job_instance", "jobinstanceid", ""}, {"job_execution", "jobexecutionid", "jobinstanceid"},
+                {"step_execution", "stepexecutionid", "jobexecutionid"}, {"taskrunner_execution", "job_execution_id", "run_id"}}) {
+                List<String> columns = new ArrayList<>();
+                List<String> values = new ArrayList<>();
+                try (ResultSet found = statement.executeQuery("SELECT name FROM pragma_table_info('" + table[0] + "')")) {
+                    while (found.next()) {
+                        String name = found.getString(1);
+                        if (!table[0].equals("step_execution") || !name.equals(table[1])) {
+                            columns.add(name);
+                            values.add(name.equals(table[1]) || name.equals(table[2]) ? "n.i" : "t." + name);
+                        }
+                    }
+                }
+                statement.executeUpdate("INSERT INTO " + table[0] + " (" + String.join(", ", columns) + ") " + numbers + "SELECT "
+                    + String.join(", ", values) + " FROM n, " + table[0] + " t");
+            }
+            connection.commit();
+        }
+    }
+
+    private List<String> jvm(String classPath, String mainClass, String... arguments) {
+        List<String> line = join(virtualMachine, "-cp", classPath, mainClass);
         line.addAll(List.of(arguments));
         return line;
     }
@@ -147,9 +220,9 @@ public class bench {
     /** Resident memory and threads while a command runs. */
     private void footprint() throws Exception {
         Map<String, List<String>> rows = new LinkedHashMap<>();
-        rows.put("JVM that waits for a process", jvm("bench$Waiter", "sleep 1.5"));
+        rows.put("JVM that waits for a process", jvm(OWN, "bench$Waiter", "sleep 1.5"));
         for (boolean plain : new boolean[] {false, true}) {
-            List<String> line = request(plain ? jvm("taskrunner") : List.of(installed), "free");
+            List<String> line = request(plain ? jvm(script, "taskrunner") : List.of(installed), "free");
             line.set(line.indexOf("--command") + 1, "sleep 1.5");
             rows.put((plain ? "plain jar" : "installed") + ", waiting", line);
         }
@@ -194,11 +267,13 @@ public class bench {
     /** @return milliseconds from the start to the end of the process */
     private static double run(List<String> line) throws IOException, InterruptedException {
         long start = System.nanoTime();
-        ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(FOLDER.resolve("out").toFile());
-        builder.environment().put("XDG_DATA_HOME", FOLDER.toString());
+        ProcessBuilder builder = new ProcessBuilder(line).directory(FOLDER.toFile()).redirectOutput(FOLDER.resolve("out").toFile())
+            .redirectError(FOLDER.resolve("err").toFile());
+        builder.environment().put("XDG_DATA_HOME", FOLDER + "/data" + line.get(0).hashCode());
+        builder.environment().put("XDG_STATE_HOME", FOLDER.toString());
         Process process = builder.start();
         if (!process.waitFor(2, TimeUnit.MINUTES) || process.exitValue() != 0) {
-            throw new IllegalStateException(String.join(" ", line) + ": " + Files.readString(FOLDER.resolve("out")));
+            throw new IllegalStateException(line + ": " + Files.readString(FOLDER.resolve("err")));
         }
         return (System.nanoTime() - start) / 1e6;
     }
