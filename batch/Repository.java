@@ -274,8 +274,9 @@ final class Repository implements AutoCloseable {
 
     /** Executions that have not ended, oldest first. @param lockFile or null for all of the host */
     List<ExecutionRow> unfinished(String host, String lockFile) throws RepositoryException {
+        // the plus keeps SQLite from walking through all of the host's rows in their order instead of taking the index of the unfinished
         String sql = SELECT + " WHERE a.ended IS NULL AND a.host = ?" + (lockFile == null ? "" : " AND a.lock_file = ?")
-            + " ORDER BY a.job_execution_id";
+            + " ORDER BY +a.job_execution_id";
         return lockFile == null ? select(sql, host) : select(sql, host, lockFile);
     }
 

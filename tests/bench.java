@@ -226,11 +226,16 @@ public class bench {
             line.set(line.indexOf("--command") + 1, "sleep 1.5");
             rows.put((plain ? "plain jar" : "installed") + ", waiting", line);
         }
+        List<String> audited = join(request(List.of(installedBatch), "batch"), "--repository", "jdbc:sqlite:" + FOLDER + "/few" + feature + ".db");
+        audited.set(audited.indexOf("--command") + 1, "sleep 1.5");
+        rows.put("taskrunner-batch, installed, waiting", audited);
         double floor = 0;
         System.out.printf("%n| JDK %-41d | resident MiB | threads | ratio |%n|%s|---|---|---|%n", feature, "-".repeat(47));
         for (Map.Entry<String, List<String>> row : rows.entrySet()) {
-            Process process = new ProcessBuilder(row.getValue()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
-            Program.sleep(1000);
+            ProcessBuilder builder = new ProcessBuilder(row.getValue()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD);
+            builder.environment().put("XDG_STATE_HOME", FOLDER.toString());
+            Process process = builder.start();
+            Program.sleep(1200);
             double mebibytes = 0;
             String threads = "";
             for (String line : Files.readAllLines(Path.of("/proc/" + process.pid() + "/status"))) {
