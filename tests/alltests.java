@@ -11,7 +11,9 @@
 
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -38,6 +40,15 @@ public class alltests {
     private static final int LONGEST_MESSAGE = 4000;
 
     public static void main(String[] args) throws Exception {
+        if (!System.getProperty("sun.jnu.encoding").equals("UTF-8")) {
+            // some tests start programs with arguments that only such a locale carries
+            List<String> again = new ArrayList<>(List.of(ProcessHandle.current().info().command().orElseThrow(), "-cp",
+                System.getProperty("java.class.path"), "alltests"));
+            again.addAll(List.of(args));
+            ProcessBuilder builder = new ProcessBuilder(again).inheritIO();
+            builder.environment().put("LC_ALL", "C.UTF-8");
+            System.exit(builder.start().waitFor());
+        }
         Path ownJar = Path.of(alltests.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         LauncherDiscoveryRequestBuilder request = LauncherDiscoveryRequestBuilder.request()
             .filters(ClassNameFilter.includeClassNamePatterns(".*Test"))
