@@ -133,6 +133,17 @@ final class JobRunner implements AutoCloseable {
                     repository.write(() -> invoke(jobs, method, arguments));
                     return null;
                 }
+                if (method.getName().equals("savePersistentDataIfNotStopping")) {
+                    int[] rows = {1}; // none would mean that the job is being stopped
+                    repository.write(() -> rows[0] = (int) invoke(jobs, method, arguments));
+                    return rows[0];
+                }
+                if (repository.hasPutOff() && method.getName().equals("findOriginalStepExecutionForRestart")) {
+                    return null;
+                }
+                if (repository.hasPutOff() && method.getName().equals("countStepStartTimes")) {
+                    return 0;
+                }
                 return invoke(jobs, method, arguments);
             });
     }

@@ -175,6 +175,11 @@ final class Repository implements AutoCloseable {
         return false;
     }
 
+    /** The database was gone at a write, and is not asked any more until {@link #end}. */
+    boolean hasPutOff() {
+        return !putOff.isEmpty();
+    }
+
     /** Notes that the execution has acquired the lock. */
     void acquired(long id, String time) {
         write(() -> update(connections.getConnection(), "UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time, id));
