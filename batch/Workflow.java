@@ -44,26 +44,25 @@ public final class Workflow {
         }
     }
 
-    /** A batchlet; {@link #stop} ends the command. */
+    /** A batchlet; {@link #stop} ends the command. It has nothing injected itself: not every runtime injects into inherited fields. */
     public abstract static class Step implements Batchlet {
-        @Inject
-        JobContext job;
+        volatile AuditedRun run;
 
-        @Inject
-        StepContext step;
-
-        AuditedRun run() {
-            return (AuditedRun) job.getTransientUserData();
+        AuditedRun run(JobContext job) {
+            run = (AuditedRun) job.getTransientUserData();
+            return run;
         }
 
         @Override
         public void stop() {
-            run().execution.stop(new Execution.StopSignal("TERM", 15));
+            if (run != null) {
+                run.execution.stop(new Execution.StopSignal("TERM", 15));
+            }
         }
 
         /** The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given one. */
-        String end(String otherwise) throws StepFailed {
-            Outcome outcome = run().execution.outcome();
+        String end(StepContext step, String otherwise) throws StepFailed {
+            Outcome outcome = run.execution.outcome();
             if (outcome == null || outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended
                     || outcome instanceof Outcome.Reported) {
                 return otherwise;
@@ -73,7 +72,7 @@ public final class Workflow {
                 return status;
             }
             step.setExitStatus(status);
-            String message = run().message(outcome);
+            String message = run.message(outcome);
             throw new StepFailed(message.substring(0, Math.min(message.length(), LONGEST_EXIT_STATUS)));
         }
     }
@@ -90,9 +89,15 @@ public final class Workflow {
     @Named("acquireLock")
     @Dependent
     public static class AcquireLock extends Step {
+        @Inject
+        JobContext job;
+
+        @Inject
+        StepContext step;
+
         @Override
         public String process() throws StepFailed {
-            return run().acquireLock() ? "ACQUIRED" : end(AuditedRun.exitStatus(run().execution.outcome()));
+            return run(job).acquireLock() ? "ACQUIRED" : end(step, AuditedRun.exitStatus(run.execution.outcome()));
         }
     }
 
@@ -100,30 +105,45 @@ public final class Workflow {
     @Named("resetCounter")
     @Dependent
     public static class ResetCounter extends Step {
+        @Inject
+        JobContext job;
+
         @Override
         public String process() {
-            return run().execution.request.threshold() > 0 ? "RESET" : "NOT_COUNTED";
+            return run(job).execution.request.threshold() > 0 ? "RESET" : "NOT_COUNTED";
         }
     }
 
     @Named("runCommand")
     @Dependent
     public static class RunCommand extends Step {
+        @Inject
+        JobContext job;
+
+        @Inject
+        StepContext step;
+
         @Override
         public String process() throws StepFailed {
-            run().runCommand();
-            return end("SUCCEEDED");
+            run(job).runCommand();
+            return end(step, "SUCCEEDED");
         }
     }
 
     @Named("releaseLock")
     @Dependent
     public static class ReleaseLock extends Step {
+        @Inject
+        JobContext job;
+
+        @Inject
+        StepContext step;
+
         @Override
         public String process() throws StepFailed {
-            Outcome before = run().execution.outcome();
-            run().releaseLock();
-            return run().execution.outcome() == before ? "RELEASED" : end("RELEASED");
+            Outcome before = run(job).execution.outcome();
+            run.releaseLock();
+            return run.execution.outcome() == before ? "RELEASED" : end(step, "RELEASED");
         }
     }
 
@@ -131,9 +151,12 @@ public final class Workflow {
     @Named("incrementCounter")
     @Dependent
     public static class IncrementCounter extends Step {
+        @Inject
+        JobContext job;
+
         @Override
         public String process() {
-            long count = run().execution.outcome().count();
+            long count = run(job).execution.outcome().count();
             return count < 0 ? "NOT_COUNTED" : "COUNT_" + count;
         }
     }
