@@ -218,8 +218,8 @@ class BatchAuditTest {
         Files.createDirectories(away.resolve("output"));
         moveBack(away);
         runner.result().exitedWith(0);
-        assertEquals("COMPLETED", batch.newest().get("batch_status"));
-        assertEquals("2", batch.newest().get("id"));
+        assertEquals(2, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, "acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
+            "runCommand COMPLETED SUCCEEDED", "releaseLock COMPLETED RELEASED"));
         assertSound();
     }
 

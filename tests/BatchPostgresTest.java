@@ -1,0 +1,255 @@
+//SOURCES BatchTask.java
+//SOURCES BatchLoop.java
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestInfo;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
+
+/** What the audit trail promises, kept by a PostgreSQL server of the tests' own. Needs Debian's postgresql, and root. */
+@Execution(ExecutionMode.CONCURRENT)
+class BatchPostgresTest {
+    private static final String PASSWORD = "it's a: \\secret";
+    private static Server server;
+
+    @TempDir
+    Path folder;
+    private BatchTask batch;
+    private String database;
+
+    /** A server on a free port of the loopback interface, its data in a folder of its own, run by the user postgres. */
+    private static final class Server {
+        final Path folder;
+        final int port;
+        private final Path programs;
+
+        Server() throws Exception {
+            try (Stream<Path> versions = Files.isDirectory(Path.of("/usr/lib/postgresql")) ? Files.list(Path.of("/usr/lib/postgresql"))
+                    : Stream.empty()) {
+                programs = versions.map(version -> version.resolve("bin")).filter(bin -> Files.isExecutable(bin.resolve("initdb")))
+                    .max(java.util.Comparator.comparing(Path::toString))
+                    .orElseGet(() -> fail("no /usr/lib/postgresql/*/bin/initdb: install Debian's package postgresql for this test"));
+            }
+            folder = Files.createTempDirectory("taskrunner-postgres");
+            try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+                port = free.getLocalPort();
+            }
+            Path password = Files.writeString(folder.resolve("password"), PASSWORD + "\n");
+            shell("chown -R postgres \"$1\"", folder.toString());
+            asPostgres("initdb", "-D", folder + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile=" + password, "-E", "UTF8",
+                "--locale=C.UTF-8", "--no-sync");
+            start();
+        }
+
+        void start() {
+            asPostgres("pg_ctl", "-w", "-D", folder + "/data", "-l", folder + "/log", "-o", "-p " + port + " -c listen_addresses=127.0.0.1"
+                + " -c unix_socket_directories=" + folder + " -c fsync=off", "start");
+        }
+
+        /** @param mode fast (connections are ended) or immediate (as in a crash) */
+        void stop(String mode) {
+            asPostgres("pg_ctl", "-w", "-D", folder + "/data", "-m", mode, "stop");
+        }
+
+        private void asPostgres(String program, String... arguments) {
+            List<String> line = new ArrayList<>(List.of("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups",
+                programs.resolve(program).toString()));
+            line.addAll(List.of(arguments));
+            execute(line);
+        }
+
+        private void execute(List<String> line) {
+            try {
+                Path out = folder.resolve("out");
+                Process process = new ProcessBuilder(line).directory(folder.toFile()).redirectErrorStream(true).redirectOutput(out.toFile()).start();
+                assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, () -> line + ": " + Program.read(out));
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+
+        void createDatabase(String name) throws Exception {
+            try (Connection connection = connect("postgres")) {
+                connection.createStatement().execute("CREATE DATABASE " + name);
+            }
+        }
+
+        void remove() {
+            stop("immediate");
+            try {
+                assertEquals(0, new ProcessBuilder("rm", "-r", folder.toString()).inheritIO().start().waitFor());
+            } catch (IOException | InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+
+        void shell(String command, String... arguments) {
+            List<String> line = new ArrayList<>(List.of("sh", "-c", command, "sh"));
+            line.addAll(List.of(arguments));
+            execute(line);
+        }
+
+        Connection connect(String database) throws Exception {
+            return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port + "/" + database, "postgres", PASSWORD);
+        }
+    }
+
+    @BeforeAll
+    static void startServer() throws Exception {
+        server = new Server();
+    }
+
+    @AfterAll
+    static void stopServer() {
+        if (server != null) {
+            server.remove();
+        }
+    }
+
+    @BeforeEach
+    void database(TestInfo test) throws Exception {
+        database = test.getTestMethod().orElseThrow().getName().toLowerCase(java.util.Locale.ROOT);
+        database = database.substring(0, Math.min(60, database.length()));
+        server.createDatabase(database);
+        batch = repository(server).env("PGPASSWORD", PASSWORD);
+    }
+
+    private BatchTask repository(Server server) {
+        return new BatchTask(folder).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/" + database)
+            .env("PGUSER", "postgres");
+    }
+
+    @AfterEach
+    void endWhatIsLeft() {
+        Program.killProcessesWith(folder.toString());
+    }
+
+    private List<String> query(String sql) throws Exception {
+        try (Connection connection = server.connect(database)) {
+            return BatchTask.query(connection, sql);
+        }
+    }
+
+    @Test
+    void tenProcessesMakeTheTablesAtTheSameTime() throws Exception {
+        List<Program.Running> runners = new ArrayList<>();
+        for (int i = 0; i < 10; i++) {
+            runners.add(batch.other(folder.resolve("task" + i)).request("true").start());
+        }
+        runners.forEach(runner -> runner.result().exitedWith(0));
+        assertEquals(10, batch.history().size());
+    }
+
+    @Test
+    void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
+        BatchAuditTest.assertAllKept(batch);
+        assertEquals(List.of("0"), query("SELECT count(*) FROM step_execution WHERE endtime IS NULL OR batchstatus NOT IN ('COMPLETED', 'FAILED')"));
+    }
+
+    @Test
+    void theSameAuditTrailIsKeptAsInTheEmbeddedDatabase() throws Exception {
+        String command = "cat >>copy <<'END'\nit's \"quoted\" #{jobParameters['x']} \\n €😀\nEND\nexit 3";
+        batch.request(command).run().exitedWith(3);
+        assertEquals(command, batch.newest().get("command"));
+        long id = batch.assertEnded("FAILED", "EXIT_3", 3, "acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
+            "runCommand FAILED EXIT_3", "releaseLock COMPLETED RELEASED");
+        batch.restart(id).exitedWith(3);
+        assertEquals(Long.toString(id), batch.newest().get("restarted_from"));
+        batch.batch("restart", Long.toString(id)).run().exitedWith(64).errContains("was restarted already");
+        batch.batch("purge", "--older-than", "0s").run().exitedWith(0).outIs("purged 2 executions and the output of 0\n");
+        assertEquals(List.of("0 0 0"), query("SELECT (SELECT count(*) FROM taskrunner_execution), (SELECT count(*) FROM job_instance),"
+            + " (SELECT count(*) FROM step_execution)"));
+        assertFalse(Files.exists(batch.database()));
+    }
+
+    @Test
+    void aRestartNeverRunsBesideALiveExecutionOfAnotherHost() throws Exception {
+        Program.Running runner = batch.task.hold(onHost("elsewhere", batch.request(batch.task.untilFinish())));
+        Map<String, String> row = batch.newest();
+        assertEquals("elsewhere", row.get("host"));
+        assertEquals("STARTED", row.get("batch_status"), "an execution of another host was settled");
+        batch.batch("restart", row.get("id")).run().exitedWith(64).errContains("of this job instance is STARTED");
+        runner.kill();
+        runner.result();
+        batch.batch("restart", row.get("id")).run().exitedWith(64).errContains("of this job instance is STARTED");
+        batch.task.finish();
+        Program.await("the command has ended", () -> Program.processesWith("sh -c -- touch " + folder).isEmpty());
+        assertEquals("KILLED", BatchTask.parse(onHost("elsewhere", batch.batch("history", "--format", "json")).run().exitedWith(0).out()).get(0)
+            .get("exit_status"));
+        List<Program.Running> restarts = Stream.of("here", "there", "elsewhere").map(host -> onHost(host, batch.batch("restart", row.get("id")))
+            .start()).toList();
+        assertEquals(List.of(0, 64, 64), restarts.stream().map(restart -> restart.result().status()).sorted().toList(), restarts::toString);
+        assertEquals(2, batch.history().size());
+    }
+
+    private static Program onHost(String host, Program program) {
+        return program.under("unshare", "--uts", "sh", "-c", "hostname " + host + "; exec \"$@\"", "sh");
+    }
+
+    @Test
+    void theRowArrivesWhenTheServerComesBackDuringTheRunOrByTheNextOne() throws Exception {
+        Server server = new Server();
+        try {
+            server.createDatabase(database);
+            BatchTask batch = repository(server).env("PGPASSWORD", PASSWORD);
+            BatchTask other = batch.other(folder.resolve("other"));
+            Program.Running spooling = batch.hold();
+            Program.Running waiting = other.hold();
+            server.stop("immediate");
+            batch.task.finish();
+            batch.request("touch never").run().exitedWith(69).errContains("cannot be opened");
+            assertFalse(Files.exists(folder.resolve("never")));
+            spooling.result().exitedWith(0).errContains("is gone: the outcome of job execution 1 is kept in " + batch.state);
+            batch.task.assertFree();
+            other.task.finish();
+            Program.await("the lock is free", () -> !Files.exists(other.task.lock));
+            assertTrue(waiting.alive(), "it does not wait for its server");
+            server.start();
+            waiting.result().exitedWith(0).errHasNo("is gone");
+            assertEquals(List.of("2 COMPLETED SUCCEEDED", "1 COMPLETED SUCCEEDED"), batch.history().stream().map(row -> row.get("id") + " "
+                + row.get("batch_status") + " " + row.get("exit_status")).toList());
+            assertEquals(List.of("acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET", "runCommand COMPLETED SUCCEEDED",
+                "releaseLock COMPLETED RELEASED"), BatchTask.steps(batch.show(2)));
+        } finally {
+            server.remove();
+        }
+    }
+
+    @Test
+    void credentialsComeFromPgpassAndAWrongOneIsSaidBeforeAnythingRuns() throws Exception {
+        batch.env("PGPASSWORD", "sesame").request("touch never").run().exitedWith(69).errContains("password authentication failed")
+            .errContains("PGPASSWORD or ~/.pgpass").errHasNo("sesame");
+        assertFalse(Files.exists(folder.resolve("never")));
+        Path pgpass = Files.writeString(folder.resolve("pgpass"), "127.0.0.1:" + server.port + ":*:postgres:"
+            + PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n");
+        Files.setPosixFilePermissions(pgpass, java.nio.file.attribute.PosixFilePermissions.fromString("rw-------"));
+        repository(server).env("PGPASSFILE", pgpass.toString()).request("true").run().exitedWith(0);
+        assertEquals(List.of("1"), query("SELECT count(*) FROM taskrunner_execution"));
+    }
+}
