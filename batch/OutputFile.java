@@ -23,6 +23,8 @@ import java.util.Set;
 final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
     private static final int LONGEST_DRAIN = 1000;
+    /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
+    private static final int IDLE_LOOKS = 12;
 
     private final Path path;
     private final long half;
@@ -63,9 +65,12 @@ final class OutputFile implements Execution.Output {
     public void ended() {
         long deadline = System.nanoTime() + LONGEST_DRAIN * 1_000_000L;
         for (Pump pump : pumps) {
-            for (int idle = 0; idle < 2 && pump.isAlive() && System.nanoTime() < deadline; idle = pump.isIdle() ? idle + 1 : 0) {
+            long before = -1;
+            for (int idle = 0; idle < IDLE_LOOKS && pump.isAlive() && System.nanoTime() < deadline;) {
                 try {
                     pump.join(2);
+                    idle = pump.reads == before && pump.reads % 2 == 0 ? idle + 1 : 0;
+                    before = pump.reads;
                 } catch (InterruptedException e) {
                     Thread.currentThread().interrupt();
                     return;
@@ -77,7 +82,8 @@ final class OutputFile implements Execution.Output {
     private final class Pump extends Thread {
         private final InputStream from;
         private final PrintStream to;
-        private volatile boolean reading;
+        /** Even while it waits for output; {@code available()} would wait for the reader's monitor. */
+        private volatile long reads;
 
         Pump(InputStream from, PrintStream to) {
             super("output");
@@ -90,27 +96,18 @@ final class OutputFile implements Execution.Output {
             byte[] buffer = new byte[16384];
             try {
                 while (true) {
-                    reading = true;
                     int n = from.read(buffer);
-                    reading = false;
+                    reads++;
                     if (n < 0) {
                         return;
                     }
                     byte[] bytes = java.util.Arrays.copyOf(buffer, n);
                     log.print(bytes, to);
                     keep(bytes);
+                    reads++;
                 }
             } catch (IOException e) {
                 // the pipe was closed
-            }
-        }
-
-        /** It waits for output and there is none: only a background process can have more. */
-        boolean isIdle() {
-            try {
-                return reading && from.available() == 0;
-            } catch (IOException e) {
-                return true;
             }
         }
     }
