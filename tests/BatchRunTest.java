@@ -19,8 +19,11 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** How an execution ends, is restarted, reported and purged. */
+@Execution(ExecutionMode.CONCURRENT)
 class BatchRunTest {
     private static final String ACQUIRED = "acquireLock COMPLETED ACQUIRED";
     private static final String RESET = "resetCounter COMPLETED RESET";
