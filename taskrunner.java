@@ -106,7 +106,7 @@ public class taskrunner {
     }
 
     private static int complain(String message, int exitStatus, Throwable cause, boolean verbose) {
-        System.err.println("taskrunner: " + message);
+        System.err.println("taskrunner: " + Text.printable(message));
         if (verbose) {
             cause.printStackTrace();
         }
@@ -239,8 +239,9 @@ record Request(String command, Path lockFile, int threshold, Path counterFile, D
     static void checkFolder(String what, Path file, int exitStatus) throws TaskException {
         Path folder = file.getParent();
         if (!Files.isDirectory(folder)) {
-            throw new TaskException(exitStatus, what + " " + file + ": "
-                + (Files.exists(folder) ? folder + " is not a folder" : "no such folder: mkdir -p " + folder));
+            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(folder) ? folder + " is not a folder"
+                : Files.notExists(folder) ? "no such folder: mkdir -p " + folder
+                : "this user may not enter " + folder + ": give it access or choose another folder"));
         }
     }
 }
@@ -309,7 +310,7 @@ final class Picocli {
         try {
             parsed = cli.parseArgs(args);
         } catch (CommandLine.ParameterException e) {
-            throw new UsageException(byName(commands, e.getCommandLine().getCommandName()), e.getMessage());
+            throw new UsageException(byName(commands, e.getCommandLine().getCommandName()), Text.lowerCase(e.getMessage()));
         }
         ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
         CommandLine usedCli = used.commandSpec().commandLine();
@@ -461,6 +462,13 @@ final class Options {
         if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
             throw new UsageException(arguments.command(), "--counter-file, --log-file and --metrics-file must be different files");
         }
+        if (metricsFile != null) {
+            Path aside = LockFile.gateOf(metricsFile);
+            if (aside.equals(lockFile) || aside.equals(counterFile) || aside.equals(logFile)) {
+                throw new UsageException(arguments.command(), "--metrics-file is written aside as " + aside + ", which is the lock, counter or log"
+                    + " file: give another file");
+            }
+        }
         return new Request(command, lockFile, threshold, counterFile, wait, timeout, killAfter, recover, conflictExitStatus,
             arguments.has("--exit-zero"), notify, arguments.has("--quiet"), logFile, json, metricsFile,
             arguments.has("--verbose"));
@@ -551,13 +559,18 @@ final class Options {
         return carried(arguments, arguments.values().get(option), option);
     }
 
-    private static String carried(Arguments arguments, String text, String option) throws UsageException {
+    /** Whether the locale can carry the text from and to the system. */
+    static boolean isCarried(String text) {
         boolean ascii = true;
         for (int i = 0; i < text.length(); i++) {
             ascii &= text.charAt(i) < 0x80;
         }
-        if (!ascii && (text.indexOf('\uFFFD') >= 0
-                || !Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text))) {
+        return ascii || text.indexOf('\uFFFD') < 0
+            && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
+    }
+
+    private static String carried(Arguments arguments, String text, String option) throws UsageException {
+        if (!isCarried(text)) {
             throw new UsageException(arguments.command(), option + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8"
                 + " in its environment");
         }
@@ -578,8 +591,10 @@ final class Options {
             if (path.getFileName() == null || text.endsWith(File.separator)) {
                 throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give a file, not a folder");
             }
+            if (!path.isAbsolute()) {
+                carried(arguments, System.getProperty("user.dir"), option + " is relative to a working folder that");
+            }
             Path absolute = path.toAbsolutePath();
-            carried(arguments, absolute.toString(), option);
             try {
                 return absolute.getParent().toRealPath().resolve(path.getFileName());
             } catch (IOException e) {
@@ -640,8 +655,14 @@ final class Execution {
                 runCommand();
             }
         } catch (RuntimeException | Error e) {
-            if (tree != null) {
-                tree.end(Duration.ZERO);
+            boolean ended = tree == null;
+            try {
+                ended = ended || tree.end(Duration.ZERO).isEmpty();
+            } finally {
+                if (!ended && lock != null) {
+                    lock.abandon();
+                    lock = null;
+                }
             }
             throw e;
         } finally {
@@ -790,7 +811,7 @@ final class Execution {
 
     private Process start(ProcessBuilder builder) throws TaskException {
         String workingFolder = System.getProperty("user.dir");
-        if (!Files.isDirectory(Path.of(workingFolder))) {
+        if (Options.isCarried(workingFolder) && !Files.isDirectory(Path.of(workingFolder))) {
             throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: working folder " + workingFolder
                 + " is gone; the lock was released");
         }
@@ -802,14 +823,19 @@ final class Execution {
         }
         environment.put(Owner.RUN_ID, owner.runId());
         environment.put("TASKRUNNER_LOCKFILE", request.lockFile().toString());
+        if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
+            builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
+        }
         try {
             Process process = builder.command(Processes.shell(request.command())).start();
             tree = new ProcessTree(Processes.idOf(process), owner.runId());
             return process;
         } catch (IOException | OutOfMemoryError e) {
-            // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-            tree = new ProcessTree(null, owner.runId());
-            tree.end(Duration.ZERO);
+            if (e instanceof OutOfMemoryError) {
+                // a JVM that cannot start its reaper thread throws after the fork: the child lives already
+                tree = new ProcessTree(null, owner.runId());
+                tree.end(Duration.ZERO);
+            }
             throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: " + Text.reason(e)
                 + "; the lock was released", e);
         }
@@ -908,7 +934,7 @@ final class Execution {
                 log.warn("notify", "notification command failed with status " + process.exitValue() + ": "
                     + Text.oneLine(request.notifyCommand()));
             }
-        } catch (IOException e) {
+        } catch (IOException | OutOfMemoryError e) {
             log.warn("notify", "cannot start the notification command: " + Text.reason(e));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
@@ -1226,7 +1252,9 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
             Owner owner = new Owner(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
                 Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
                 values.get("user"), values.get("started"), command);
-            return owner.started == null || owner.runId == null || owner.runId.isEmpty() ? null : owner;
+            boolean whole = owner.runId != null && !owner.runId.isEmpty() && owner.pidNamespace != null && owner.host != null
+                && owner.bootId != null && owner.user != null && owner.started != null;
+            return whole ? owner : null;
         } catch (NumberFormatException e) {
             return null;
         }
@@ -1335,6 +1363,7 @@ final class LockFile {
     private static final Map<Path, Owner> HELD = new ConcurrentHashMap<>();
 
     private final Path path;
+    private final Owner owner;
     private final List<FileChannel> channels;
 
     /** What came of one try. */
@@ -1348,8 +1377,9 @@ final class LockFile {
     record Refused(Verdict verdict, FailureCounter.Count count) implements Attempt {
     }
 
-    private LockFile(Path path, List<FileChannel> channels) {
+    private LockFile(Path path, Owner owner, List<FileChannel> channels) {
         this.path = path;
+        this.owner = owner;
         this.channels = channels;
     }
 
@@ -1396,7 +1426,7 @@ final class LockFile {
 
     private static LockFile held(Path path, Gate gate, Owner owner) throws IOException {
         try {
-            LockFile lock = new LockFile(path, gate.leaveWithNode());
+            LockFile lock = new LockFile(path, owner, gate.leaveWithNode());
             HELD.put(path, owner);
             return lock;
         } catch (IOException e) {
@@ -1605,7 +1635,6 @@ final class LockFile {
 
     /** Lets the kernel lock go and leaves the lock file: what still runs makes it orphaned. */
     void abandon() {
-        HELD.remove(path);
         for (FileChannel channel : channels) {
             try {
                 channel.close();
@@ -1613,6 +1642,8 @@ final class LockFile {
                 // the descriptor is gone all the same, see close(2)
             }
         }
+        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may hold the lock by now
+        HELD.remove(path, owner);
     }
 }
 
@@ -1636,6 +1667,9 @@ final class Evidence {
         }
         if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
             return unknown(path, owner, "it was made in another container (pid namespace)");
+        }
+        if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
+            return unknown(path, owner, "without /proc nothing can be proven: mount it");
         }
         if (Processes.lives(owner.runner())) {
             return Verdict.of(Verdict.State.HELD, path, owner, "its kernel lock is gone: the lock file was copied or restored");
@@ -1854,8 +1888,7 @@ final class Gate implements AutoCloseable {
     }
 
     private static TaskException stuck(Path path, String who) {
-        return new TaskException(ExitStatus.IO, path + " has been in use for 10 s, which should take milliseconds: " + who
-            + "; if that process is stopped or stuck, kill it");
+        return new TaskException(ExitStatus.IO, path + " has been in use for 10 s, which should take milliseconds: " + who);
     }
 
     private static void sleep(int millis) {
@@ -1977,8 +2010,8 @@ final class FailureCounter {
         boolean created = false;
         try {
             FileChannel existing = open(StandardOpenOption.READ, StandardOpenOption.WRITE);
-            created = existing == null;
-            try (FileChannel channel = created ? FileChannel.open(file, NEW) : existing) {
+            try (FileChannel channel = existing == null ? FileChannel.open(file, NEW) : existing) {
+                created = existing == null;
                 String text = value + "\n";
                 String blanks = "\n".repeat((int) Math.max(0, channel.size() - text.length()));
                 ByteBuffer bytes = ByteBuffer.wrap((text + blanks).getBytes(StandardCharsets.US_ASCII));
@@ -2257,7 +2290,7 @@ final class Processes {
             if (!now.name().equals("jspawnhelper")) {
                 try {
                     Path environment = Path.of("/proc", Long.toString(process.id().pid()), "environ");
-                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1), runId)
+                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1) + "\0", runId)
                         ? Belongs.YES : Belongs.NO;
                 } catch (AccessDeniedException e) {
                     return Belongs.HIDDEN;
@@ -2296,6 +2329,18 @@ final class Processes {
             } else {
                 handle.get().destroy();
             }
+        }
+    }
+
+    /**
+     * Whether this process was started without a stdin ({@code <&-}): the first file that the JVM opened, {@code lib/modules} of its
+     * own, then has descriptor 0, and the command would read it.
+     */
+    static boolean stdinIsClosed() {
+        try {
+            return HAVE_PROC && Files.readSymbolicLink(Path.of("/proc/self/fd/0")).endsWith("lib/modules");
+        } catch (IOException e) {
+            return true;
         }
     }
 
@@ -2359,12 +2404,13 @@ final class Processes {
             String inode = ":" + Files.getAttribute(path, "unix:ino", LinkOption.NOFOLLOW_LINKS) + " ";
             for (String line : read("/proc/locks").split("\n")) {
                 if (line.contains(inode)) {
-                    return "pid " + line.strip().split(" +")[4] + " holds it";
+                    return "pid " + line.strip().split(" +")[4] + " holds it; if that process is stopped or stuck, kill it";
                 }
             }
-            return "its owner is " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may not enter";
+            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may not open it; run"
+                + " the task as one user only, or remove the file as its owner: rm " + path;
         } catch (IOException | RuntimeException e) {
-            return "its holder is not to be found";
+            return "its holder is not to be found; try again";
         }
     }
 
@@ -2467,10 +2513,11 @@ final class Log {
         }
     }
 
-    private synchronized void line(String level, String event, String message, Json more) {
+    private synchronized void line(String level, String event, String text, Json more) {
+        String message = Text.printable(text);
         long now = System.currentTimeMillis();
-        String text = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + owner.runner().pid() + "]: " + message + "\n";
-        String line = text;
+        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + owner.runner().pid() + "]: " + message + "\n";
+        String line = plain;
         if (request.jsonLog()) {
             Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event).put("message", message)
                 .put("run_id", owner.runId()).put("lockfile", request.lockFile().toString());
@@ -2482,7 +2529,7 @@ final class Log {
                 if (!level.equals("ERROR")) {
                     return;
                 }
-                line = text;
+                line = plain;
             } catch (IOException e) {
                 file = null;
                 warn("log", "cannot write log file " + request.logFile() + ": " + Text.reason(e) + "; log lines go to stderr");
@@ -2510,7 +2557,9 @@ final class Log {
 final class HeldBack {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
+    /** Appends, as the command does, since what was left behind may write at the same time. */
     private FileChannel channel;
+    private FileChannel reader;
 
     HeldBack(String runId) {
         path = Path.of(System.getProperty("java.io.tmpdir"), "taskrunner-" + runId + ".out");
@@ -2520,7 +2569,8 @@ final class HeldBack {
     void receive(ProcessBuilder builder) throws IOException {
         FileAttribute<?>[] mode = Processes.WINDOWS ? new FileAttribute<?>[0]
             : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"))};
-        channel = FileChannel.open(path, Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW), mode);
+        channel = FileChannel.open(path, Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW), mode);
+        reader = FileChannel.open(path, StandardOpenOption.READ);
         write(early.toByteArray());
         builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(path.toFile()));
     }
@@ -2540,7 +2590,7 @@ final class HeldBack {
             return;
         }
         try {
-            channel.write(ByteBuffer.wrap(bytes), channel.size());
+            channel.write(ByteBuffer.wrap(bytes));
         } catch (IOException e) {
             System.err.write(bytes, 0, bytes.length);
         }
@@ -2549,17 +2599,19 @@ final class HeldBack {
     /** Ends it. @param show whether all goes to stderr, in its order */
     void close(boolean show) {
         try {
-            if (show && channel == null) {
+            if (show && reader == null) {
                 System.err.write(early.toByteArray());
             } else if (show) {
+                // what a process that was left behind goes on writing is not waited for
+                long left = reader.size();
                 byte[] buffer = new byte[8192];
-                channel.position(0);
-                for (int n; (n = channel.read(ByteBuffer.wrap(buffer))) > 0;) {
+                for (int n; left > 0 && (n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)))) > 0; left -= n) {
                     System.err.write(buffer, 0, n);
                 }
             }
             System.err.flush();
-            if (channel != null) {
+            if (reader != null) {
+                reader.close();
                 channel.close();
             }
         } catch (IOException e) {
@@ -2672,7 +2724,7 @@ final class Metrics {
     private static Map<String, String> before(Path file) throws IOException {
         Map<String, String> values = new HashMap<>();
         if (Files.isRegularFile(file)) {
-            for (String line : Files.readAllLines(file)) {
+            for (String line : Files.readAllLines(file, StandardCharsets.ISO_8859_1)) {
                 int label = line.indexOf('{');
                 int value = line.lastIndexOf(' ');
                 if (label > 0 && value > label && line.charAt(0) != '#') {
@@ -2712,7 +2764,7 @@ final class Status {
             }
             System.out.println(json);
         } else {
-            System.out.println(verdict.message() + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
+            System.out.println(Text.printable(verdict.message()) + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
         }
         switch (verdict.state()) {
             case FREE:
@@ -3008,8 +3060,14 @@ final class Text {
 
     /** The text as one line of printable characters, cut when long. */
     static String oneLine(String text) {
+        String line = printable(text);
+        return line.length() < LONGEST_LINE ? line : line.substring(0, LONGEST_LINE) + "…";
+    }
+
+    /** The text as one line without control characters: paths and the records of other users' locks may hold any. */
+    static String printable(String text) {
         StringBuilder line = new StringBuilder();
-        for (int i = 0; i < text.length() && line.length() < LONGEST_LINE; i++) {
+        for (int i = 0; i < text.length(); i++) {
             char c = text.charAt(i);
             if (c == '\n') {
                 line.append("\\n");
@@ -3021,7 +3079,7 @@ final class Text {
                 line.append(c);
             }
         }
-        return line.length() < LONGEST_LINE ? line.toString() : line + "…";
+        return line.toString();
     }
 
     /** UTC, ISO-8601, to the millisecond. */
@@ -3108,7 +3166,7 @@ final class Text {
     }
 
     /** The sentence as one that goes on after a colon; a word in capitals stays. */
-    private static String lowerCase(String sentence) {
+    static String lowerCase(String sentence) {
         return sentence.length() < 2 || Character.isUpperCase(sentence.charAt(1)) ? sentence
             : Character.toLowerCase(sentence.charAt(0)) + sentence.substring(1);
     }
