@@ -1657,6 +1657,9 @@ final class Evidence {
             return Verdict.of(Verdict.State.FOREIGN, path, null, "taskrunner did not make it, it holds the task off until somebody"
                 + " removes it: rm " + path);
         }
+        if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
+            return unknown(path, owner, "without /proc nothing can be proven: mount it");
+        }
         if (!owner.bootId().equals(Processes.bootId())) {
             if (!owner.host().equals(Processes.host())) {
                 return unknown(path, owner, "it was made on another machine, " + owner.host());
@@ -1667,9 +1670,6 @@ final class Evidence {
         }
         if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
             return unknown(path, owner, "it was made in another container (pid namespace)");
-        }
-        if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
-            return unknown(path, owner, "without /proc nothing can be proven: mount it");
         }
         if (Processes.lives(owner.runner())) {
             return Verdict.of(Verdict.State.HELD, path, owner, "its kernel lock is gone: the lock file was copied or restored");

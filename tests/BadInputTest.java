@@ -82,6 +82,12 @@ class BadInputTest {
     }
 
     @Test
+    void withoutAStdinTheCommandReadsNothing() {
+        task.request("wc -c; readlink /proc/self/fd/0").under("sh", "-c", "exec \"$@\" <&-", "sh").run().exitedWith(0)
+            .outIs("0\n/dev/null\n");
+    }
+
+    @Test
     void onlyARegularFileIsACounter() throws IOException, InterruptedException {
         Path target = Files.writeString(folder.resolve("target"), "5\n");
         Files.createSymbolicLink(task.counter, target);

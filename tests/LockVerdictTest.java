@@ -333,6 +333,37 @@ class LockVerdictTest {
     }
 
     @Test
+    void aRecordWithoutAllOfItsFieldsIsForeign() throws Exception {
+        killAll(task.hold());
+        task.threshold = 10;
+        for (String field : List.of("run", "pid", "start", "pid-namespace", "host", "boot", "user", "started")) {
+            String record = Program.read(task.lock);
+            Files.writeString(task.lock, record.replaceFirst("\n" + field + "=.*", ""));
+            assertContention(" is foreign: ");
+            Files.writeString(task.lock, record);
+        }
+    }
+
+    @Test
+    void controlCharactersOfALockDoNotReachTheTerminal() throws Exception {
+        killAll(task.hold());
+        edit("boot", "another");
+        edit("host", "db1\u001b[31m");
+        assertContention("it was made on another machine, db1?[31m");
+        assertStatus(HELD, "unknown", "it was made on another machine, db1?[31m");
+    }
+
+    @Test
+    void onLinuxWithoutProcAKilledRunnersLockCannotBeJudged() throws Exception {
+        kill(task.hold());
+        // without /proc the loader does not find the JVM's libraries by itself
+        String libraries = System.getProperty("java.home") + "/lib:" + System.getProperty("java.home") + "/lib/server";
+        assertContentionOf(task.request("touch " + folder + "/ran").env("LD_LIBRARY_PATH", libraries).under("unshare", "-m", "--", "sh", "-c",
+            "mount -t tmpfs none /proc && exec \"$@\"", "sh"), "cannot be judged: ");
+        endCommand();
+    }
+
+    @Test
     void aReusedPidIsNotTheRunner() throws Exception {
         killAll(task.hold());
         long here = ProcessHandle.current().pid();

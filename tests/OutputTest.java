@@ -89,6 +89,16 @@ class OutputTest {
     }
 
     @Test
+    void quietDoesNotWaitForABackgroundProcessThatGoesOnWriting() {
+        Path status = folder.resolve("status");
+        String writer = "touch runs; while [ -e " + folder + "/runs ]; do printf '%01000d\\n' 1; sleep 0.001; done & sleep 0.1; exit 3";
+        task.request(writer, "--quiet").under("sh", "-c", "{ \"$@\" 2>&1; echo $? > status; } | while read -r line; do sleep 0.01; done", "sh")
+            .run();
+        assertEquals("3\n", Program.read(status));
+        task.assertFree();
+    }
+
+    @Test
     void quietLeavesNoFileBehindWhenItIsKilled() {
         Program.Running running = task.hold("--quiet");
         assertNothingHeldBack();
@@ -344,7 +354,7 @@ class OutputTest {
     @Test
     @Execution(ExecutionMode.CONCURRENT)
     void aNotificationThatHangsIsEndedAfterHalfAMinute() {
-        String sleep = "sleep 1000." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
+        String sleep = "sleep 1001." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
         task.request("exit 3", "--notify", sleep + " & " + sleep).run().exitedWith(3)
             .errContains("notification command was ended after 30 s: " + sleep);
         assertEquals(List.of(), Program.processesWith(sleep));

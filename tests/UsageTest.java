@@ -1,5 +1,6 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
@@ -152,9 +153,9 @@ class UsageTest {
         refused("--command is empty", with("--command", " \n "));
         refused("--lockfile is empty", with("--lockfile", ""));
         refused("invalid --counter-file 'counts/': give a file, not a folder", with("--counter-file", "counts/"));
-        refused("Unknown option: '--frobnicate'", with("--frobnicate", null));
-        refused("Unmatched argument at index 8: 'extra'", with("extra", null));
-        refused("Missing required parameter for option '--notify' (CMD)", with("--notify", null));
+        refused("unknown option: '--frobnicate'", with("--frobnicate", null));
+        refused("unmatched argument at index 8: 'extra'", with("extra", null));
+        refused("missing required parameter for option '--notify' (CMD)", with("--notify", null));
     }
 
     @Test
@@ -214,6 +215,17 @@ class UsageTest {
     }
 
     @Test
+    void aWorkingFolderThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
+        Path umlaut = Files.createDirectory(folder.resolve("\u00fc"));
+        Program.Task task = new Program.Task(folder);
+        task.request("touch ran").in(umlaut).env("LC_ALL", "C").run().exitedWith(0);
+        assertTrue(Files.exists(umlaut.resolve("ran")));
+        Program.taskrunner(folder, "--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
+            .env("LC_ALL", "C").run().exitedWith(64).errContains("--lockfile is relative to a working folder that has characters that the locale"
+                + " cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
+    }
+
+    @Test
     void utf8TextArrivesByteForByte() throws IOException {
         utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null)).run().exitedWith(0).outIs("ran\n");
         utf8("--command", "printf %%s '\\303\\251\\360\\237\\232\\200' > bytes", with("--command", null)).run().exitedWith(0);
@@ -234,6 +246,10 @@ class UsageTest {
             with("--log-file", "task.lock"));
         refused("--metrics-file " + folder.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
             with("--metrics-file", "task.lock.tmp"));
+        List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "m.tmp", "--threshold", "2", "--counter-file", "c",
+            "--metrics-file", "m"));
+        String why = "--metrics-file is written aside as " + folder.toRealPath() + "/m.tmp, which is the lock, counter or log file";
+        refused(why + ": give another file", aside);
         refused("--counter-file, --log-file and --metrics-file must be different files", with("--log-file", "task.count"));
         try (Stream<Path> made = Files.list(link)) {
             assertEquals(List.of(), made.toList());
