@@ -1,3 +1,4 @@
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -11,8 +12,11 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * What a command prints: passed on as it comes, and kept in a file, of which no more than the first and the last half of the limit.
@@ -23,11 +27,13 @@ import java.util.Set;
 final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
     private static final int LONGEST_DRAIN = 1000;
+    private static final int LONGEST_LINE = 65536;
     /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
     private static final int IDLE_LOOKS = 12;
 
     private final Path path;
     private final long half;
+    private final Pattern redact;
     private final Log log;
     private final List<Pump> pumps = new ArrayList<>();
     private OutputStream file;
@@ -36,10 +42,11 @@ final class OutputFile implements Execution.Output {
     private boolean tail;
     private boolean closed;
 
-    /** @param limit bytes that are kept, at least 2 */
-    OutputFile(Path path, long limit, Log log) {
+    /** @param limit bytes that are kept, at least 2 @param redact what is masked in the lines that are kept, or null */
+    OutputFile(Path path, long limit, Pattern redact, Log log) {
         this.path = path;
         this.half = limit / 2;
+        this.redact = redact;
         this.log = log;
     }
 
@@ -84,6 +91,7 @@ final class OutputFile implements Execution.Output {
         private final PrintStream to;
         /** Even while it waits for output; {@code available()} would wait for the reader's monitor. */
         private volatile long reads;
+        private final ByteArrayOutputStream line = new ByteArrayOutputStream();
 
         Pump(InputStream from, PrintStream to) {
             super("output");
@@ -94,22 +102,50 @@ final class OutputFile implements Execution.Output {
         @Override
         public void run() {
             byte[] buffer = new byte[16384];
-            try {
-                while (true) {
-                    int n = from.read(buffer);
-                    reads++;
-                    if (n < 0) {
-                        return;
-                    }
-                    byte[] bytes = java.util.Arrays.copyOf(buffer, n);
-                    log.print(bytes, to);
-                    keep(bytes);
-                    reads++;
+            for (int ends = 0; ends < 2; reads++) {
+                int n = read(buffer);
+                reads++;
+                if (n < 0) {
+                    // when the process ends, the JDK may take the last bytes and offer them only after the pipe's end was seen
+                    ends++;
+                    continue;
                 }
-            } catch (IOException e) {
-                // the pipe was closed
+                ends = 0;
+                byte[] bytes = Arrays.copyOf(buffer, n);
+                log.print(bytes, to);
+                keep(this, bytes);
             }
         }
+
+        private int read(byte[] buffer) {
+            try {
+                return from.read(buffer);
+            } catch (IOException e) {
+                return -1;
+            }
+        }
+    }
+
+    /** With {@code --redact} whole lines are kept, masked; a line of more than 64 KiB in pieces. */
+    private synchronized void keep(Pump pump, byte[] bytes) {
+        if (redact == null) {
+            keep(bytes);
+            return;
+        }
+        pump.line.writeBytes(bytes);
+        byte[] all = pump.line.toByteArray();
+        int end = all.length;
+        while (end > 0 && all[end - 1] != '\n' && all.length < LONGEST_LINE) {
+            end--;
+        }
+        pump.line.reset();
+        pump.line.write(all, end, all.length - end);
+        keep(masked(Arrays.copyOf(all, end)));
+    }
+
+    private byte[] masked(byte[] lines) {
+        Matcher matcher = redact.matcher(new String(lines, StandardCharsets.UTF_8));
+        return matcher.find() ? matcher.replaceAll("***").getBytes(StandardCharsets.UTF_8) : lines;
     }
 
     /** A full disk ends the keeping, not the command. */
@@ -149,6 +185,11 @@ final class OutputFile implements Execution.Output {
 
     /** Makes one file of what was kept; what a background process prints from now on is not kept. */
     synchronized void close() {
+        for (Pump pump : pumps) {
+            if (redact != null) {
+                keep(masked(pump.line.toByteArray()));
+            }
+        }
         closed = true;
         try {
             if (file != null) {

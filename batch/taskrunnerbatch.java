@@ -62,7 +62,7 @@ public class taskrunnerbatch {
     private static final Command RUN = new Command(NAME, Options.RUN.purpose() + " Every request is kept in an audit repository.",
         List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
             "       " + NAME + " restart | show | stop ID; history; purge; status; install; uninstall"), null,
-        join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command and options; such"
+        join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in all that is stored, in output line by line; such"
             + " an execution cannot be restarted"),
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half (default: 10485760)")),
         join(Options.RUN.details().subList(0, 2), "Exit status 69: the repository cannot be reached; nothing was run."));
@@ -201,7 +201,7 @@ public class taskrunnerbatch {
             throw new TaskException(ExitStatus.IO, "cannot make " + output.getParent() + " for the command's output: " + Text.reason(e), e);
         }
         long limit = Options.number(arguments, "--output-limit", 1000, Integer.MAX_VALUE, (int) DEFAULT_OUTPUT_LIMIT);
-        AuditedRun run = new AuditedRun(execution, repository, row, new OutputFile(output, limit, execution.log),
+        AuditedRun run = new AuditedRun(execution, repository, row, new OutputFile(output, limit, redaction(arguments), execution.log),
             Path.of(row.options().get(WORKING_FOLDER)));
         long id = restarted == null ? runner.start(row) : runner.restart(restarted, row);
         execution.stopOnSignals();

@@ -141,6 +141,13 @@ class BatchOutputTest {
     }
 
     @Test
+    void redactMasksTheKeptOutputButNotThePrintedOne() {
+        batch.request("printf 'pass'; sleep 0.2; printf 'word=1\\nother\\npassword=22'", "--redact", "password=[0-9]+").run().exitedWith(0)
+            .outIs("password=1\nother\npassword=22");
+        assertEquals("***\nother\n***", Program.read(output()));
+    }
+
+    @Test
     void aStoppedCommandsOutputIsKept() throws Exception {
         Program.Running runner = batch.task.hold(batch.request("echo before; trap 'echo in trap; exit 1' TERM; " + batch.task.untilFinish()));
         runner.signal("TERM");
