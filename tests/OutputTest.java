@@ -91,8 +91,9 @@ class OutputTest {
     @Test
     void quietDoesNotWaitForABackgroundProcessThatGoesOnWriting() {
         Path status = folder.resolve("status");
-        String writer = "touch runs; while [ -e " + folder + "/runs ]; do printf '%01000d\\n' 1; sleep 0.001; done & sleep 0.1; exit 3";
-        task.request(writer, "--quiet").under("sh", "-c", "{ \"$@\" 2>&1; echo $? > status; } | while read -r line; do sleep 0.01; done", "sh")
+        String writer = "touch runs; while [ -e " + folder + "/runs ]; do head -c 50000 /dev/zero; sleep 0.01; done & sleep 0.1; exit 3";
+        String slowReader = "while [ \"$(head -c 20000 | wc -c)\" -gt 0 ]; do sleep 0.05; done";
+        task.request(writer, "--quiet").under("sh", "-c", "{ \"$@\" 2>&1; echo $? > status; } | " + slowReader, "sh")
             .run();
         assertEquals("3\n", Program.read(status));
         task.assertFree();
