@@ -1320,7 +1320,6 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
 
     /** What to do when the lock does not go away. */
     String advice() {
-        String remove = "if its task does not run: rm " + lockFile;
         switch (state) {
             case HELD:
                 return owner == null ? "look for its holder with: fuser -v " + lockFile
@@ -1331,8 +1330,10 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
                 return "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over";
             case STALE:
                 return "without --on-stale report it is taken over; or: rm " + lockFile;
+            case FOREIGN:
+                return "look who made it with: ls -l " + lockFile;
             default:
-                return remove;
+                return "if its task does not run: rm " + lockFile;
         }
     }
 
@@ -1377,10 +1378,14 @@ final class LockFile {
     record Refused(Verdict verdict, FailureCounter.Count count) implements Attempt {
     }
 
-    private LockFile(Path path, Owner owner, List<FileChannel> channels) {
+    /** Device and inode, null where the system has none; nothing else can get them while the channels are open. */
+    private final Object inode;
+
+    private LockFile(Path path, Owner owner, List<FileChannel> channels, Object inode) {
         this.path = path;
         this.owner = owner;
         this.channels = channels;
+        this.inode = inode;
     }
 
     static Path gateOf(Path lockFile) {
@@ -1426,7 +1431,8 @@ final class LockFile {
 
     private static LockFile held(Path path, Gate gate, Owner owner) throws IOException {
         try {
-            LockFile lock = new LockFile(path, owner, gate.leaveWithNode());
+            BasicFileAttributes attributes = attributes(path);
+            LockFile lock = new LockFile(path, owner, gate.leaveWithNode(), attributes == null ? null : attributes.fileKey());
             HELD.put(path, owner);
             return lock;
         } catch (IOException e) {
@@ -1617,10 +1623,11 @@ final class LockFile {
                     + " has become a folder (EISDIR): remove it with: rmdir " + path);
             }
             FileChannel same = sameInode(path);
-            if (same == null) {
+            if (same != null) {
+                channels.add(same);
+            } else if (attributes == null || inode == null || !inode.equals(attributes.fileKey())) {
                 return false;
             }
-            channels.add(same);
             Files.delete(path);
             return true;
         } catch (NoSuchFileException e) {

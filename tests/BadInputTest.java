@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -246,5 +247,13 @@ class BadInputTest {
 
     private static void sh(String command) throws IOException, InterruptedException {
         assertEquals(0, new ProcessBuilder("sh", "-c", command).inheritIO().start().waitFor(), command);
+    }
+
+    @Test
+    void aLockFileThatTheCommandMakesUnreadableIsReleasedAllTheSame(@TempDir Path shared) throws IOException {
+        Files.setPosixFilePermissions(shared, PosixFilePermissions.fromString("rwxrwxrwx"));
+        Program.Task own = new Program.Task(shared);
+        own.request("chmod 000 task.lock").asNobody().run().exitedWith(0).errHasNo("replaced");
+        own.assertFree();
     }
 }
