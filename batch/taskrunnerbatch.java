@@ -104,7 +104,7 @@ public class taskrunnerbatch {
     }
 
     public static void main(String[] args) {
-        System.exit(run(args));
+        taskrunner.exit(run(args));
     }
 
     static int run(String... args) {
