@@ -32,12 +32,15 @@ import java.util.stream.Stream;
  */
 public class bench {
     private static final Path FOLDER = folder();
-    private static final String OWN = System.getProperty("java.class.path");
     private static final int MANY = 100_000;
 
     public static void main(String[] args) throws Exception {
         int rounds = args.length > 0 ? Integer.parseInt(args[0]) : 15;
         Files.createFile(FOLDER.resolve("held.lock"));
+        Files.createDirectory(FOLDER.resolve("floor"));
+        for (String name : new String[] {"bench$Hello.class", "bench$Waiter.class"}) {
+            Files.copy(bench.class.getResourceAsStream(name), FOLDER.resolve("floor").resolve(name));
+        }
         System.out.println(rounds + " rounds, " + Runtime.getRuntime().availableProcessors() + " processors, " + System.getProperty("os.name")
             + "; milliseconds");
         for (Map.Entry<Integer, Path> jdk : jdks().entrySet()) {
@@ -94,8 +97,8 @@ public class bench {
 
     private void measure(int rounds) throws Exception {
         Map<String, List<String>> rows = new LinkedHashMap<>();
-        rows.put("JVM floor: hello world", jvm(OWN, "bench$Hello"));
-        rows.put("JVM that waits for `true`", jvm(OWN, "bench$Waiter", "true"));
+        rows.put("JVM floor: hello world", jvm(FOLDER.resolve("floor").toString(), "bench$Hello"));
+        rows.put("JVM that waits for `true`", jvm(FOLDER.resolve("floor").toString(), "bench$Waiter", "true"));
         if (new File("/usr/bin/flock").exists()) {
             rows.put("`flock -n` of `true`", List.of("/usr/bin/flock", "-n", FOLDER + "/flock.lock", "true"));
         }
@@ -220,7 +223,7 @@ public class bench {
     /** Resident memory and threads while a command runs. */
     private void footprint() throws Exception {
         Map<String, List<String>> rows = new LinkedHashMap<>();
-        rows.put("JVM that waits for a process", jvm(OWN, "bench$Waiter", "sleep 1.5"));
+        rows.put("JVM that waits for a process", jvm(FOLDER.resolve("floor").toString(), "bench$Waiter", "sleep 1.5"));
         for (boolean plain : new boolean[] {false, true}) {
             List<String> line = request(plain ? jvm(script, "taskrunner") : List.of(installed), "free");
             line.set(line.indexOf("--command") + 1, "sleep 1.5");
