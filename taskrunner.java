@@ -1313,7 +1313,8 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
                     + ", running for " + age()) + (why == null ? "" : " (" + why + ")");
             case ORPHANED:
                 return lock + " is orphaned: its taskrunner, " + owner.describe() + ", is dead, but of its run "
-                    + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live");
+                    + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live")
+                    + ": wait, or end with: kill " + Text.list(pids).replace(',', ' ');
             case STALE:
                 return lock + " is stale: " + deaths();
             case FOREIGN:
