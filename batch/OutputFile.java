@@ -30,6 +30,8 @@ final class OutputFile implements Execution.Output {
     private static final int LONGEST_LINE = 65536;
     /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
     private static final int IDLE_LOOKS = 12;
+    private static final String LATEST = ".latest";
+    private static final String BEFORE = ".before";
 
     private final Path path;
     private final long half;
@@ -51,11 +53,15 @@ final class OutputFile implements Execution.Output {
     }
 
     private Path latest() {
-        return path.resolveSibling(path.getFileName() + ".latest");
+        return sibling(path, LATEST);
     }
 
     private Path before() {
-        return path.resolveSibling(path.getFileName() + ".before");
+        return sibling(path, BEFORE);
+    }
+
+    private static Path sibling(Path path, String end) {
+        return path.resolveSibling(path.getFileName() + end);
     }
 
     @Override
@@ -233,25 +239,33 @@ final class OutputFile implements Execution.Output {
         }
     }
 
-    /** The last lines of what a run has kept, also of one that was killed. */
+    /** The last lines of what a run has kept, also of one that was killed or still runs. */
     static List<String> lastLines(Path path, int count) throws IOException {
-        Path latest = path.resolveSibling(path.getFileName() + ".latest");
-        Path file = Files.exists(latest) ? latest : path;
-        try (FileChannel channel = FileChannel.open(file)) {
+        Path before = sibling(path, BEFORE);
+        ByteArrayOutputStream end = new ByteArrayOutputStream();
+        for (Path part : List.of(Files.exists(before) ? before : path, sibling(path, LATEST))) {
+            end.writeBytes(end(part));
+        }
+        String text = end.toString(StandardCharsets.UTF_8);
+        String[] lines = text.split("\n");
+        return text.isEmpty() ? List.of() : List.of(lines).subList(Math.max(0, lines.length - count), lines.length);
+    }
+
+    private static byte[] end(Path part) throws IOException {
+        try (FileChannel channel = FileChannel.open(part)) {
             ByteBuffer end = ByteBuffer.allocate((int) Math.min(channel.size(), 16384));
             channel.read(end, channel.size() - end.capacity());
-            String[] lines = new String(end.array(), StandardCharsets.UTF_8).split("\n");
-            return List.of(lines).subList(Math.max(0, lines.length - count), lines.length);
+            return end.array();
         } catch (NoSuchFileException e) {
-            return List.of();
+            return new byte[0];
         }
     }
 
     /** @return whether there was any */
     static boolean delete(Path path) throws IOException {
         boolean found = false;
-        for (String end : new String[] {"", ".latest", ".before"}) {
-            found |= Files.deleteIfExists(path.resolveSibling(path.getFileName() + end));
+        for (String end : List.of("", LATEST, BEFORE)) {
+            found |= Files.deleteIfExists(sibling(path, end));
         }
         return found;
     }

@@ -121,8 +121,8 @@ class CrashTest {
         Program.Task task = new Program.Task(folder);
         Path trace = folder.resolve("trace");
         task.request(task.untilFinish()).under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
-        Program.await("the runner is killed and the command runs", () -> Files.exists(trace)
-            && Program.read(trace).contains("+++ killed by SIGKILL") && Files.exists(folder.resolve("runs")));
+        Program.await("the runner is killed and the command runs",
+            () -> Program.read(trace).contains("+++ killed by SIGKILL") && Files.exists(folder.resolve("runs")));
         String runner = Program.read(task.lock).replaceAll("(?s).*\npid=(\\d+)\n.*", "$1");
         Program.await("the runner is gone", () -> !Files.exists(Path.of("/proc", runner)));
         assertFalse(Program.read(task.lock).contains("command-pid"), "the command was recorded");

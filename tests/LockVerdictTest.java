@@ -389,7 +389,7 @@ class LockVerdictTest {
         Process parent = new ProcessBuilder("sh", "-c", task.request(task.untilFinish()).shellCommand() + " & exec tail -f /dev/null "
             + folder + "/none").redirectErrorStream(true).redirectOutput(folder.resolve("parent").toFile()).start();
         try {
-            Program.await("the command is recorded", () -> Files.exists(task.lock) && Program.read(task.lock).contains("\ncommand-start="));
+            Program.await("the command is recorded", () -> Program.read(task.lock).contains("\ncommand-start="));
             String runner = value(task.lock, "pid");
             String command = commandPid();
             for (String pid : List.of(runner, command)) {

@@ -163,12 +163,22 @@ final class Program {
         throw new IllegalStateException("run the tests inside the repository");
     }
 
-    /** Waits up to 30 s until the condition holds, or fails with its name. */
+    /**
+     * Waits up to 30 s until the condition holds, or fails with its name. It does not hold yet when it meets a file that is not there:
+     * those it looks at may come, go and be renamed while it looks.
+     */
     static void await(String what, BooleanSupplier condition) {
         long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();
-        while (!condition.getAsBoolean()) {
+        for (UncheckedIOException missing = null;; missing = null) {
+            try {
+                if (condition.getAsBoolean()) {
+                    return;
+                }
+            } catch (UncheckedIOException e) {
+                missing = e;
+            }
             if (System.nanoTime() > deadline) {
-                fail("waited 30 s in vain until " + what);
+                fail("waited 30 s in vain until " + what, missing);
             }
             sleep(10);
         }
