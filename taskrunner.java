@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.io.PrintWriter;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
@@ -1411,45 +1412,74 @@ final class LockFile {
      */
     static Attempt attempt(Request request, Owner owner, boolean count) throws TaskException {
         Path path = request.lockFile();
-        FailureCounter counter = new FailureCounter(request.counterFile(), request.threshold());
-        Verdict recovered = null;
-        try (Gate gate = Gate.enter(gateOf(path), Owner.MAGIC)) {
-            while (true) {
-                Found found = look(path, gate);
-                if (found == null) {
-                    gate.write(owner.text());
-                    counter.reset();
-                    if (link(path, gate)) {
-                        return new Acquired(held(path, gate, owner), recovered);
-                    }
-                } else {
-                    try {
-                        if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale()) {
-                            return new Refused(found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
-                        }
-                        if (found.removed(gate)) {
-                            recovered = found.verdict;
-                        }
-                    } finally {
-                        found.close();
-                    }
+        while (true) {
+            try (Gate gate = Gate.enter(gateOf(path), Owner.MAGIC)) {
+                Attempt attempt = inside(gate, request, owner, count);
+                if (attempt != null) {
+                    return attempt;
                 }
+            } catch (IOException e) {
+                throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
             }
-        } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
         }
     }
 
+    /** @return null when the gate was removed meanwhile, as by a cleaner: then enter anew */
+    private static Attempt inside(Gate gate, Request request, Owner owner, boolean count) throws TaskException, IOException {
+        Path path = request.lockFile();
+        FailureCounter counter = new FailureCounter(request.counterFile(), request.threshold());
+        Verdict recovered = null;
+        while (true) {
+            Found found = look(path, gate);
+            if (found == null) {
+                gate.write(owner.text());
+                long cleared = counter.reset();
+                boolean linked = false;
+                try {
+                    linked = link(path, gate);
+                } finally {
+                    if (!linked) {
+                        counter.restore(cleared);
+                    }
+                }
+                if (linked) {
+                    LockFile lock = held(path, gate, owner);
+                    return lock == null ? null : new Acquired(lock, recovered);
+                }
+                continue;
+            }
+            try {
+                if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale()) {
+                    return new Refused(found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
+                }
+                if (found.removed(gate)) {
+                    recovered = found.verdict;
+                }
+            } finally {
+                found.close();
+            }
+        }
+    }
+
+    /** @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's node */
     private static LockFile held(Path path, Gate gate, Owner owner) throws IOException {
         try {
             BasicFileAttributes attributes = attributes(path);
-            LockFile lock = new LockFile(path, owner, gate.leaveWithNode(), attributes == null ? null : attributes.fileKey());
-            HELD.put(path, owner);
-            return lock;
+            List<FileChannel> node = gate.leaveWithNode();
+            if (node != null) {
+                HELD.put(path, owner);
+                return new LockFile(path, owner, node, attributes == null ? null : attributes.fileKey());
+            }
         } catch (IOException e) {
             Files.deleteIfExists(path);
             throw e;
         }
+        FileChannel same = sameInode(path);
+        if (same != null) {
+            gate.keepOpen(same);
+            Files.delete(path);
+        }
+        return null;
     }
 
     private static boolean link(Path path, Gate gate) throws TaskException {
@@ -1548,9 +1578,12 @@ final class LockFile {
                 FileChannel same = sameInode(path);
                 if (same != null) {
                     same.close();
+                    Found found = new Found(path, Evidence.judge(path, owner), channel);
                     keep = true;
-                    return new Found(path, Evidence.judge(path, owner), channel);
+                    return found;
                 }
+            } catch (UncheckedIOException e) {
+                throw e.getCause();
             } catch (OverlappingFileLockException e) {
                 // The gate's own inode, and its kernel lock is ours: its owner died between link and unlink, before the command.
                 Owner owner = Owner.read(channel);
@@ -1933,27 +1966,30 @@ final class Gate implements AutoCloseable {
         channels.add(channel);
     }
 
-    /** Leaves the gate and hands over the node's channels with their kernel lock. */
+    /** Leaves the gate and hands over the node's channels with their kernel lock; null when the gate was removed meanwhile. */
     List<FileChannel> leaveWithNode() throws IOException {
+        if (!unlink()) {
+            return null;
+        }
         List<FileChannel> node = new ArrayList<>(channels);
-        unlink(node);
         channels.clear();
         return node;
     }
 
-    private void unlink(List<FileChannel> keep) throws IOException {
+    private boolean unlink() throws IOException {
         FileChannel same = LockFile.sameInode(path);
         if (same != null) {
-            keep.add(same);
+            channels.add(same);
             Files.deleteIfExists(path);
         }
+        return same != null;
     }
 
     @Override
     public void close() throws IOException {
         try {
             if (!channels.isEmpty()) {
-                unlink(channels);
+                unlink();
             }
         } finally {
             for (FileChannel channel : channels) {
@@ -1997,18 +2033,31 @@ final class FailureCounter {
         }
     }
 
-    /** Removes the counter file, unless the threshold is 0 or the file holds no counter. */
-    void reset() throws TaskException {
+    /**
+     * Removes the counter file, unless the threshold is 0 or the file holds no counter.
+     *
+     * @return what it held, for {@link #restore}
+     */
+    long reset() throws TaskException {
         if (threshold == 0) {
-            return;
+            return 0;
         }
         try {
+            long count = 0;
             if (LockFile.attributes(file) != null) {
-                read();
+                count = read();
                 Files.deleteIfExists(file);
             }
+            return count;
         } catch (IOException e) {
             throw unusable(e);
+        }
+    }
+
+    /** Takes a reset back. */
+    void restore(long count) throws TaskException {
+        if (count > 0) {
+            write(count);
         }
     }
 
@@ -2145,11 +2194,15 @@ final class ProcessTree {
             if (kill && killed == 0) {
                 killed = now;
             }
-            for (ProcessId id : alive) {
-                if (kill || !members.get(id)) {
-                    Processes.signal(id, kill);
-                    members.put(id, true);
+            try {
+                for (ProcessId id : alive) {
+                    if (kill || !members.get(id)) {
+                        Processes.signal(id, kill);
+                        members.put(id, true);
+                    }
                 }
+            } catch (UncheckedIOException e) {
+                // tried again at the next look
             }
             try {
                 Thread.sleep(pause);
@@ -2159,9 +2212,16 @@ final class ProcessTree {
         }
     }
 
-    /** The members that live, found anew: once a member, always a member, also after its parent died. */
+    /** The members that live or may live, found anew: once a member, always a member, also after its parent died. */
     private List<ProcessId> alive() {
-        Map<Long, Processes.Entry> all = Processes.all();
+        try {
+            return alive(Processes.all());
+        } catch (UncheckedIOException e) {
+            return List.copyOf(members.keySet());
+        }
+    }
+
+    private List<ProcessId> alive(Map<Long, Processes.Entry> all) {
         List<ProcessId> alive = new ArrayList<>();
         boolean found = true;
         while (found) {
@@ -2222,8 +2282,15 @@ final class Processes {
 
     static ProcessId idOf(Process process) {
         if (HAVE_PROC) {
-            Entry entry = stat(Long.toString(process.pid()));
-            return entry != null ? entry.id() : new ProcessId(process.pid(), 0);
+            try {
+                Entry entry = stat(Long.toString(process.pid()));
+                if (entry != null) {
+                    return entry.id();
+                }
+            } catch (UncheckedIOException e) {
+                // the run's id in its environment still tells whose process it is
+            }
+            return new ProcessId(process.pid(), 0);
         }
         return idOf(process.toHandle());
     }
@@ -2246,7 +2313,11 @@ final class Processes {
     static Map<Long, Entry> all() {
         Map<Long, Entry> all = new LinkedHashMap<>();
         if (HAVE_PROC) {
-            for (String name : new File("/proc").list()) {
+            String[] names = new File("/proc").list();
+            if (names == null) {
+                throw new UncheckedIOException(new IOException("/proc cannot be listed"));
+            }
+            for (String name : names) {
                 if (name.charAt(0) >= '1' && name.charAt(0) <= '9') {
                     Entry entry = stat(name);
                     if (entry != null) {
@@ -2264,7 +2335,11 @@ final class Processes {
         return all;
     }
 
-    /** {@code pid (name) state ppid …}, where the name may hold blanks and parentheses. */
+    /**
+     * {@code pid (name) state ppid …}, where the name may hold blanks and parentheses; null when there is no such process.
+     *
+     * @throws UncheckedIOException when there is, but nothing can be told of it, as without a free file descriptor
+     */
     private static Entry stat(String pid) {
         try {
             String stat = read("/proc/" + pid + "/stat");
@@ -2293,6 +2368,9 @@ final class Processes {
                 state == 'Z' || state == 'X' || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
+            if (new File("/proc", pid).exists()) {
+                throw new UncheckedIOException(e);
+            }
             return null;
         }
     }
@@ -2338,7 +2416,11 @@ final class Processes {
         return outer >= 0 && environment.substring(outer, environment.indexOf('\0', outer + 1)).contains(runId);
     }
 
-    /** SIGTERM or SIGKILL to the very process that has the id. */
+    /**
+     * SIGTERM or SIGKILL to the very process that has the id.
+     *
+     * @throws UncheckedIOException when it cannot be seen whether that process lives
+     */
     static void signal(ProcessId id, boolean kill) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
         if (handle.isPresent() && lives(id)) {

@@ -1,3 +1,4 @@
+import java.io.UncheckedIOException;
 import java.time.Instant;
 
 /** Ends the rows of executions whose runner is dead: FAILED, KILLED, with the evidence. */
@@ -40,13 +41,21 @@ final class Settlement {
         if (!runner.pidNamespace().equals(Processes.pidNamespace())) {
             return null;
         }
-        return Processes.lives(new ProcessId(runner.pid(), runner.pidStart())) ? null : "its runner, pid " + runner.pid() + ", is dead";
+        return mayLive(runner) ? null : "its runner, pid " + runner.pid() + ", is dead";
     }
 
     /** It may still be writing how it ended, after it released the lock. */
     static boolean isVisiblyAlive(RequestRow runner) {
         return runner.bootId().equals(Processes.bootId()) && runner.pidNamespace().equals(Processes.pidNamespace())
-            && Processes.lives(new ProcessId(runner.pid(), runner.pidStart()));
+            && mayLive(runner);
+    }
+
+    private static boolean mayLive(RequestRow runner) {
+        try {
+            return Processes.lives(new ProcessId(runner.pid(), runner.pidStart()));
+        } catch (UncheckedIOException e) {
+            return true;
+        }
     }
 
     private Settlement() {

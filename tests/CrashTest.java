@@ -135,6 +135,25 @@ class CrashTest {
         task.assertFree();
     }
 
+    @Test
+    void aTmpThatIsRemovedAndMadeAnewByOthersNeverBecomesTheLockOfARequest() throws Exception {
+        Program.Task task = new Program.Task(folder);
+        Files.writeString(task.counter, "2\n");
+        Program.Running runner = task.request(task.untilFinish()).under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
+            "-e", "inject=link:delay_enter=2000000:when=1").start();
+        Program.await("the request is about to link", () -> !Files.exists(task.counter) && Files.exists(task.gate));
+        String record = Program.read(task.gate);
+        Files.delete(task.gate);
+        Files.writeString(task.gate, record.replaceAll("run=.*", "run=another"));
+        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+        assertEquals(record, Program.read(task.lock).substring(0, record.length()));
+        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(" is held by pid ").errHasNo("kernel lock is gone");
+        task.finish();
+        runner.result().exitedWith(0);
+        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertFree();
+    }
+
     /** A holder runs on while a contender dies; threshold 3. @param count the counter before */
     private static class Contention extends Scenario {
         private final long count;

@@ -364,6 +364,17 @@ class LockVerdictTest {
     }
 
     @Test
+    void aProcessOfWhichNothingCanBeToldIsNoEvidenceOfAStaleLock() throws Exception {
+        kill(task.hold());
+        Path stat = Path.of("/proc", commandPid(), "stat");
+        Program judging = task.request("touch " + folder + "/ran").under("strace", "-f", "-qq", "-o", "/dev/null", "-P", stat.toString(), "-e",
+            "inject=open,openat:error=EMFILE");
+        judging.run().exitedWith(74).errContains("lock file " + task.lock + ": " + stat + " (Too many open files)");
+        assertFalse(Files.exists(folder.resolve("ran")));
+        endCommand();
+    }
+
+    @Test
     void aReusedPidIsNotTheRunner() throws Exception {
         killAll(task.hold());
         long here = ProcessHandle.current().pid();
