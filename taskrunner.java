@@ -2,7 +2,7 @@
 //JAVA 17+
 //DEPS info.picocli:picocli:4.7.7
 //COMPILE_OPTIONS -encoding UTF-8 -XDignore.symbol.file -XDstringConcat=inline
-//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k -Djdk.reflect.useNativeAccessorOnly=true
+//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
 
 import java.io.File;
 import java.io.FileInputStream;
@@ -50,6 +50,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 import java.util.stream.Stream;
 
 import picocli.CommandLine;
@@ -666,17 +667,6 @@ final class Execution {
             if (acquireLock()) {
                 runCommand();
             }
-        } catch (RuntimeException | Error e) {
-            boolean ended = tree == null;
-            try {
-                ended = ended || tree.end(Duration.ZERO).isEmpty();
-            } finally {
-                if (!ended && lock != null) {
-                    lock.abandon();
-                    lock = null;
-                }
-            }
-            throw e;
         } finally {
             releaseLock();
         }
@@ -713,7 +703,7 @@ final class Execution {
                     return false;
                 }
             } catch (TaskException e) {
-                outcome = new Outcome.Broken(null, e);
+                outcome = stopSignal() != null ? new Outcome.Stopped(null, stopSignal()) : new Outcome.Broken(null, e);
                 return false;
             }
             if (pauseUnlessStopped(Math.min(pause, left / 1_000_000 + 1))) {
@@ -740,8 +730,8 @@ final class Execution {
     interface Output {
         void started(Process process);
 
-        /** The command has ended; what it has written so far is to be taken. */
-        void ended();
+        /** The command has ended; what it has written so far is to be taken. @param hurry whether nothing may delay the end any more */
+        void ended(BooleanSupplier hurry);
     }
 
     /** Runs the command with the caller's standard streams, or into the held-back output of {@code --quiet}. */
@@ -775,6 +765,24 @@ final class Execution {
                 return outcome = new Outcome.Broken(null, e);
             }
         }
+        try {
+            return await(process, output, startedMillis, startedNanos);
+        } catch (RuntimeException | Error e) {
+            boolean ended = false;
+            try {
+                ended = tree.end(Duration.ZERO).isEmpty();
+            } finally {
+                if (!ended) {
+                    lock.abandon();
+                    lock = null;
+                }
+            }
+            return outcome = new Outcome.Broken(run, new TaskException(ExitStatus.INTERNAL, "the command was ended after an internal error: "
+                + e + "; --verbose shows where", e));
+        }
+    }
+
+    private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
         log.outputOpened();
         lock.recordCommand(tree.root());
         if (output != null) {
@@ -796,13 +804,11 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(new StopSignal("TERM", 15));
         }
-        StopSignal stopped;
-        synchronized (this) {
-            stopped = stopSignal;
-        }
-        List<Long> survivors = timedOut || stopped != null ? tree.end(request.killAfter()) : List.of();
+        List<Long> survivors = timedOut || stopSignal() != null ? tree.end(request.killAfter()) : List.of();
+        StopSignal stopped = stopSignal();
         if (output != null) {
-            output.ended();
+            boolean forced = timedOut;
+            output.ended(() -> forced || stopSignal() != null);
         }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
         if (!survivors.isEmpty()) {
@@ -819,6 +825,10 @@ final class Execution {
             outcome = status == 0 ? new Outcome.Succeeded(run) : new Outcome.Failed(run, status);
         }
         return outcome;
+    }
+
+    private synchronized StopSignal stopSignal() {
+        return stopSignal;
     }
 
     private Process start(ProcessBuilder builder) throws TaskException {
@@ -1453,6 +1463,7 @@ final class LockFile {
                 if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale()) {
                     return new Refused(found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
                 }
+                counter.check();
                 if (found.removed(gate)) {
                     recovered = found.verdict;
                 }
@@ -2034,6 +2045,13 @@ final class FailureCounter {
         }
     }
 
+    /** Sees that a counter that is needed can be read, before anything is changed for it. */
+    void check() throws TaskException {
+        if (threshold > 0) {
+            read();
+        }
+    }
+
     /**
      * Removes the counter file, unless the threshold is 0 or the file holds no counter.
      *
@@ -2262,7 +2280,7 @@ final class Processes {
     private static ProcessId self;
     private static String bootId;
 
-    /** @param parent its pid @param dead zombies are, and kernel threads: neither runs a program */
+    /** @param parent its pid @param dead zombies without a thread are, and kernel threads: neither runs a program */
     record Entry(ProcessId id, long parent, boolean dead, String name) {
     }
 
@@ -2337,7 +2355,7 @@ final class Processes {
     }
 
     /**
-     * {@code pid (name) state ppid …}, where the name may hold blanks and parentheses; null when there is no such process.
+     * {@code pid (name) state ppid …}, where the name may hold blanks and parentheses; null when there is no such process or it is hidden.
      *
      * @throws UncheckedIOException when there is, but nothing can be told of it, as without a free file descriptor
      */
@@ -2353,6 +2371,7 @@ final class Processes {
             char state = stat.charAt(field);
             long parent = 0;
             boolean kernelThread = false;
+            long threads = 0;
             long start = 0;
             for (int number = 3; number <= 22; number++) {
                 int end = stat.indexOf(' ', field);
@@ -2360,16 +2379,18 @@ final class Processes {
                     parent = Long.parseLong(stat.substring(field, end));
                 } else if (number == 9) {
                     kernelThread = (Long.parseLong(stat.substring(field, end)) & KERNEL_THREAD) != 0;
+                } else if (number == 20) {
+                    threads = Long.parseLong(stat.substring(field, end));
                 } else if (number == 22) {
                     start = Long.parseLong(stat.substring(field, end));
                 }
                 field = end + 1;
             }
             return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), start), parent,
-                state == 'Z' || state == 'X' || kernelThread,
+                state == 'Z' && threads <= 1 || state == 'X' || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
-            if (new File("/proc", pid).exists()) {
+            if (new File("/proc/" + pid, "stat").canRead()) {
                 throw new UncheckedIOException(e);
             }
             return null;
@@ -2420,17 +2441,15 @@ final class Processes {
     /**
      * SIGTERM or SIGKILL to the very process that has the id.
      *
+     * @return false when it lives but may not be signalled
      * @throws UncheckedIOException when it cannot be seen whether that process lives
      */
-    static void signal(ProcessId id, boolean kill) {
+    static boolean signal(ProcessId id, boolean kill) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
         if (handle.isPresent() && lives(id)) {
-            if (kill) {
-                handle.get().destroyForcibly();
-            } else {
-                handle.get().destroy();
-            }
+            return (kill ? handle.get().destroyForcibly() : handle.get().destroy()) || !lives(id);
         }
+        return true;
     }
 
     /**
@@ -2648,13 +2667,19 @@ final class Log {
         print(text.getBytes(StandardCharsets.UTF_8), System.err);
     }
 
-    /** Shows output of the command, or holds it back. */
-    synchronized void print(byte[] bytes, PrintStream stream) {
-        if (heldBack != null) {
-            heldBack.write(bytes);
-        } else {
-            stream.write(bytes, 0, bytes.length);
+    /** Shows output of the command, or holds it back. A reader that is slow keeps only who writes to it waiting. */
+    void print(byte[] bytes, OutputStream stream) {
+        synchronized (this) {
+            if (heldBack != null) {
+                heldBack.write(bytes);
+                return;
+            }
+        }
+        try {
+            stream.write(bytes);
             stream.flush();
+        } catch (IOException e) {
+            // nobody reads it any more
         }
     }
 }
@@ -2892,12 +2917,12 @@ final class Status {
  *
  * @param name of the command and of its data folder
  * @param jvmOptions of the launcher, the same as the script's own: the C1 compiler, the smallest collector, no shared counters, small
- *     stacks, and no method handle made for the reflection inside the JDK (5 % of an installed run on JDK 25)
+ *     stacks, the caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5 % of an installed run on JDK 25)
  * @param training the main class and its arguments that use what a run uses, for the archive
  */
 record Installation(String name, String mainClass, List<String> jvmOptions, List<String> training) {
     static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
-        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-Djdk.reflect.useNativeAccessorOnly=true"),
+        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit", "-Djdk.reflect.useNativeAccessorOnly=true"),
         List.of("Training"));
 
     /**
@@ -2934,6 +2959,10 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
     }
 
     /** Installs or upgrades; what is replaced stays whole for those who run it. */
+    private boolean isOurs(Path launcher) throws IOException {
+        return Files.readString(launcher, StandardCharsets.ISO_8859_1).contains("made by: " + name + " install");
+    }
+
     int install(Arguments arguments) throws TaskException {
         if (Processes.WINDOWS) {
             throw new TaskException(ExitStatus.CANNOT_CREATE, "install needs a POSIX shell; on Windows use: jbang app install");
@@ -2941,6 +2970,10 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         Path data = data();
         Path launcher = launcher(arguments);
         try {
+            if (Files.exists(launcher) && !isOurs(launcher)) {
+                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install: " + launcher + " is something else: move it away or"
+                    + " choose another folder with --bin");
+            }
             Files.createDirectories(data);
             Files.createDirectories(launcher.getParent());
             List<String> jars = new ArrayList<>();
@@ -3064,7 +3097,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         Path launcher = launcher(arguments);
         Path data = data();
         try {
-            if (Files.exists(launcher) && Files.readString(launcher).contains("made by: " + name + " install")) {
+            if (Files.exists(launcher) && isOurs(launcher)) {
                 Files.delete(launcher);
                 System.out.println("removed " + launcher);
             } else {

@@ -1,4 +1,4 @@
-import java.nio.file.Path;
+import java.io.File;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.Map;
@@ -14,11 +14,12 @@ final class AuditedRun {
     private final Repository repository;
     private final RequestRow row;
     private final OutputFile output;
-    private final Path workingFolder;
+    private final File workingFolder;
     private long id;
     private String acquired;
 
-    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, Path workingFolder) {
+    /** @param workingFolder of the command, or null for that of this process */
+    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, File workingFolder) {
         this.execution = execution;
         this.repository = repository;
         this.row = row;
@@ -56,8 +57,9 @@ final class AuditedRun {
             : error.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + error.exitStatus : "LOCK_ERROR";
     }
 
-    private static String batchStatus(Outcome outcome) {
-        return outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended ? "COMPLETED"
+    /** A restart that found the lock held leaves the execution it restarts as restartable as it was: only FAILED and STOPPED ones are. */
+    private String batchStatus(Outcome outcome) {
+        return outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended && row.restartedFrom() == null ? "COMPLETED"
             : outcome instanceof Outcome.Stopped ? "STOPPED" : "FAILED";
     }
 
@@ -67,7 +69,7 @@ final class AuditedRun {
     }
 
     /** Runs the job execution that was created with the id, and writes how it ended; returns the exit status of the process. */
-    int run(JobRunner runner, long executionId) throws RepositoryException {
+    int run(JobRunner runner, long executionId) {
         id = executionId;
         execution.log.info("execution", "job execution " + id + " in " + repository.location());
         Throwable fault = null;
@@ -85,9 +87,15 @@ final class AuditedRun {
         }
         output.close();
         int exitStatus = execution.finish();
-        if (!repository.end(id, row, acquired, ending(outcome, exitStatus), PATIENCE)) {
-            System.err.println("taskrunner-batch: audit repository " + repository.location() + " is gone: the outcome of job execution " + id
-                + " is kept in " + repository.location().stateFolder() + " and written by the next run");
+        EndingRow ending = ending(outcome, exitStatus);
+        try {
+            if (!repository.end(id, row, acquired, ending, PATIENCE)) {
+                System.err.println("taskrunner-batch: audit repository " + repository.location() + " is gone: the outcome of job execution "
+                    + id + " is kept in " + repository.location().stateFolder() + " and written by the next run");
+            }
+        } catch (RepositoryException e) {
+            System.err.println("taskrunner-batch: " + e.getMessage() + "; job execution " + id + " ended " + ending.batchStatus() + ", "
+                + ending.exitStatus() + " at " + ending.ended() + ", but its row will say KILLED");
         }
         return exitStatus;
     }
@@ -113,7 +121,7 @@ final class AuditedRun {
 
     /** Runs the command with its output through pipes, to this process's own and into the output file. */
     void runCommand() {
-        ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT).directory(workingFolder.toFile());
+        ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT).directory(workingFolder);
         execution.log.holdBackOutput(builder);
         builder.redirectErrorStream(false).redirectOutput(ProcessBuilder.Redirect.PIPE).redirectError(ProcessBuilder.Redirect.PIPE);
         execution.runCommand(builder, output);

@@ -3,6 +3,7 @@ import java.lang.reflect.Method;
 import java.lang.reflect.Proxy;
 import java.util.Properties;
 
+import jakarta.batch.operations.BatchRuntimeException;
 import jakarta.batch.operations.JobOperator;
 import jakarta.transaction.TransactionManager;
 import org.jberet.repository.JdbcRepository;
@@ -37,11 +38,11 @@ final class JobRunner implements AutoCloseable {
 
     /** Creates the job execution and its audit row, both or none. @return its id */
     long start(RequestRow request) throws RepositoryException {
-        return repository.inTransaction(connection -> {
+        return written(() -> repository.inTransaction(connection -> {
             long id = operator.start(JOB, parameters(request));
             Repository.insert(connection, id, request);
             return id;
-        });
+        }));
     }
 
     /**
@@ -50,12 +51,25 @@ final class JobRunner implements AutoCloseable {
      * @throws RepositoryException when the instance has a newer execution, or one that has not ended
      */
     long restart(long id, RequestRow request) throws RepositoryException {
-        return repository.inTransaction(connection -> {
-            repository.checkRestartable(connection, id);
+        return written(() -> repository.inTransaction(connection -> {
+            repository.checkRestartable(connection, id, request.host());
             long restarted = operator.restart(id, parameters(request));
             Repository.insert(connection, restarted, request);
             return restarted;
-        });
+        }));
+    }
+
+    private interface Rows {
+        long write() throws RepositoryException;
+    }
+
+    /** JBeret tells with an unchecked exception that its rows cannot be written. */
+    private long written(Rows rows) throws RepositoryException {
+        try {
+            return rows.write();
+        } catch (BatchRuntimeException e) {
+            throw RepositoryException.unavailable(repository.location(), "cannot be written", e);
+        }
     }
 
     private static Properties parameters(RequestRow request) {

@@ -30,6 +30,9 @@ sealed interface Location {
     /** Makes what must be there before the first connection. */
     void prepare() throws IOException;
 
+    /** The whole URL, which holds no credentials. */
+    String url();
+
     /** Where things are kept beside the database: rows that could not be written, the native library, the commands' output. */
     Path stateFolder();
 
@@ -66,7 +69,7 @@ sealed interface Location {
         }
         if (text.startsWith(SqliteFile.PREFIX)) {
             try {
-                return new SqliteFile(Path.of(text.substring(SqliteFile.PREFIX.length())).toAbsolutePath(), stateFolder(environment));
+                return new SqliteFile(Path.of(text.substring(SqliteFile.PREFIX.length())).toAbsolutePath().normalize(), stateFolder(environment));
             } catch (InvalidPathException e) {
                 throw new RepositoryException(RepositoryException.USAGE, "--repository: no such path can be: " + e.getMessage(), e);
             }
@@ -75,7 +78,7 @@ sealed interface Location {
             return PostgresServer.parse(text, environment);
         }
         throw new RepositoryException(RepositoryException.USAGE, "--repository must begin with " + PostgresServer.PREFIX + "// or "
-            + SqliteFile.PREFIX + ", not: " + text.replaceFirst("(?i)(:)[^:@/]*@", "$1…@"));
+            + SqliteFile.PREFIX + ", not: " + text.substring(0, Math.max(0, text.indexOf(':'))) + ":…");
     }
 
     /** {@code ${XDG_STATE_HOME:-~/.local/state}/taskrunner}; the XDG base directory specification wants an absolute path. */
@@ -220,6 +223,11 @@ record SqliteFile(Path file, Path stateFolder) implements Location {
     @Override
     public String remedy() {
         return "check that " + file.getParent() + " is a folder of yours on a local disk with space left, or name another with --repository";
+    }
+
+    @Override
+    public String url() {
+        return PREFIX + file;
     }
 
     @Override

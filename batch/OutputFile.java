@@ -1,8 +1,9 @@
 import java.io.ByteArrayOutputStream;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
-import java.io.PrintStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
@@ -15,6 +16,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.function.BooleanSupplier;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -28,6 +30,8 @@ final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
     private static final int LONGEST_DRAIN = 1000;
     private static final int LONGEST_LINE = 65536;
+    /** Bytes; java.util.regex calls itself for each repetition of a group. */
+    private static final long STACK_FOR_PATTERNS = 64L << 20;
     /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
     private static final int IDLE_LOOKS = 12;
     private static final String LATEST = ".latest";
@@ -66,24 +70,33 @@ final class OutputFile implements Execution.Output {
 
     @Override
     public void started(Process process) {
-        pumps.add(new Pump(process.getInputStream(), System.out));
-        pumps.add(new Pump(process.getErrorStream(), System.err));
+        pumps.add(new Pump(process.getInputStream(), FileDescriptor.out));
+        pumps.add(new Pump(process.getErrorStream(), FileDescriptor.err));
         for (Pump pump : pumps) {
             pump.setDaemon(true);
             pump.start();
         }
     }
 
+    /** Waits as long as the command itself would for who reads its output, but no longer than a second for a background process. */
     @Override
-    public void ended() {
-        long deadline = System.nanoTime() + LONGEST_DRAIN * 1_000_000L;
+    public void ended(BooleanSupplier hurry) {
+        long left = LONGEST_DRAIN * 1_000_000L;
+        long now = System.nanoTime();
         for (Pump pump : pumps) {
             long before = -1;
-            for (int idle = 0; idle < IDLE_LOOKS && pump.isAlive() && System.nanoTime() < deadline;) {
+            for (int idle = 0; idle < IDLE_LOOKS && pump.isAlive() && left > 0;) {
                 try {
                     pump.join(2);
-                    idle = pump.reads == before && pump.reads % 2 == 0 ? idle + 1 : 0;
+                    boolean unchanged = pump.reads == before;
+                    boolean reading = pump.reads % 2 == 0;
+                    idle = unchanged && reading ? idle + 1 : 0;
                     before = pump.reads;
+                    long then = now;
+                    now = System.nanoTime();
+                    if (!unchanged || reading || hurry.getAsBoolean()) {
+                        left -= now - then;
+                    }
                 } catch (InterruptedException e) {
                     Thread.currentThread().interrupt();
                     return;
@@ -94,15 +107,16 @@ final class OutputFile implements Execution.Output {
 
     private final class Pump extends Thread {
         private final InputStream from;
-        private final PrintStream to;
+        private final OutputStream to;
         /** Even while it waits for output; {@code available()} would wait for the reader's monitor. */
         private volatile long reads;
         private final ByteArrayOutputStream line = new ByteArrayOutputStream();
 
-        Pump(InputStream from, PrintStream to) {
-            super("output");
+        /** Not by System.out, whose monitor would keep the end of this process waiting for who reads it. */
+        Pump(InputStream from, FileDescriptor to) {
+            super(null, null, "output", redact == null ? 0 : STACK_FOR_PATTERNS);
             this.from = from;
-            this.to = to;
+            this.to = new FileOutputStream(to);
         }
 
         @Override
@@ -118,8 +132,12 @@ final class OutputFile implements Execution.Output {
                 }
                 ends = 0;
                 byte[] bytes = Arrays.copyOf(buffer, n);
+                try {
+                    keep(this, bytes);
+                } catch (StackOverflowError e) {
+                    stopKeeping("--redact needs too deep a stack for it; write the pattern without a group that repeats");
+                }
                 log.print(bytes, to);
-                keep(this, bytes);
             }
         }
 
@@ -180,9 +198,13 @@ final class OutputFile implements Execution.Output {
                 }
             }
         } catch (IOException | UnsupportedOperationException e) {
-            closed = true;
-            log.warn("output", "cannot keep the command's output in " + path + ": " + Text.reason(e));
+            stopKeeping(Text.reason(e));
         }
+    }
+
+    private synchronized void stopKeeping(String why) {
+        closed = true;
+        log.warn("output", "cannot keep the command's output in " + path + ": " + why);
     }
 
     private static long size(Path path) throws IOException {
@@ -192,8 +214,12 @@ final class OutputFile implements Execution.Output {
     /** Makes one file of what was kept; what a background process prints from now on is not kept. */
     synchronized void close() {
         for (Pump pump : pumps) {
-            if (redact != null) {
-                keep(masked(pump.line.toByteArray()));
+            if (redact != null && !closed) {
+                try {
+                    keep(masked(pump.line.toByteArray()));
+                } catch (StackOverflowError e) {
+                    // an unmasked line is not kept
+                }
             }
         }
         closed = true;

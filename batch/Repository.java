@@ -1,11 +1,14 @@
 import java.io.IOException;
 import java.net.URLDecoder;
 import java.net.URLEncoder;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -205,6 +208,7 @@ final class Repository implements AutoCloseable {
                 } catch (Exception e) {
                     // what counts is written below
                     connections.discard();
+                    break;
                 }
             }
             putOff.clear();
@@ -306,11 +310,12 @@ final class Repository implements AutoCloseable {
     }
 
     /**
-     * Sees to it that at most one restart of a job instance begins and none beside an execution that has not ended.
+     * Sees to it that at most one restart of a job instance begins and none beside an execution that has not ended. The lock keeps it
+     * off those of this host, a look into the repository off those of the host that it comes from.
      *
      * @param id the execution that is to be restarted, its instance's newest
      */
-    void checkRestartable(Connection connection, long id) throws SQLException, RepositoryException {
+    void checkRestartable(Connection connection, long id, String host) throws SQLException, RepositoryException {
         location.lockInstance(connection, id);
         try (PreparedStatement select = connection.prepareStatement("SELECT o.jobexecutionid, o.batchstatus FROM job_execution j"
             + " JOIN job_execution o ON o.jobinstanceid = j.jobinstanceid WHERE j.jobexecutionid = ? ORDER BY o.jobexecutionid DESC")) {
@@ -332,6 +337,17 @@ final class Repository implements AutoCloseable {
             if (!status.equals("FAILED") && !status.equals("STOPPED")) {
                 throw new RepositoryException(RepositoryException.USAGE, "execution " + id + " is " + status
                     + ": only FAILED and STOPPED ones restart");
+            }
+        }
+        try (PreparedStatement select = connection.prepareStatement("SELECT live.job_execution_id, live.host FROM taskrunner_execution a"
+            + " JOIN taskrunner_execution live ON live.lock_file = a.lock_file AND live.host = a.host"
+            + " JOIN job_execution j ON j.jobexecutionid = live.job_execution_id"
+            + " WHERE a.job_execution_id = ? AND a.host <> ? AND live.acquired IS NOT NULL AND j.batchstatus IN " + Schema.UNFINISHED)) {
+            set(select, id, host);
+            ResultSet rows = select.executeQuery();
+            if (rows.next()) {
+                throw new RepositoryException(RepositoryException.USAGE, "execution " + rows.getLong(1) + " of the same task runs on host "
+                    + rows.getString(2) + ", whose lock cannot be seen from here: restart " + id + " when it has ended");
             }
         }
     }
@@ -571,7 +587,7 @@ final class Spool {
         RequestRow request = entry.request;
         EndingRow ending = entry.ending;
         Map<String, String> values = new LinkedHashMap<>();
-        put(values, "repository", repository.location().toString());
+        put(values, "repository", repository.location().url());
         put(values, "id", entry.id);
         put(values, "run", request.runId());
         put(values, "user", request.user());
@@ -600,8 +616,16 @@ final class Spool {
         try {
             Location.makePrivateFolder(folder);
             Path aside = Files.createTempFile(folder, request.runId(), ".tmp");
-            Files.writeString(aside, Repository.form(values) + "\n");
-            Files.move(aside, folder.resolve(request.runId() + ".row"), StandardCopyOption.ATOMIC_MOVE);
+            try (FileChannel channel = FileChannel.open(aside, StandardOpenOption.WRITE)) {
+                ByteBuffer bytes = ByteBuffer.wrap((Repository.form(values) + "\n").getBytes(StandardCharsets.UTF_8));
+                while (bytes.hasRemaining()) {
+                    channel.write(bytes);
+                }
+                channel.force(true);
+                Files.move(aside, folder.resolve(request.runId() + ".row"), StandardCopyOption.ATOMIC_MOVE);
+            } finally {
+                Files.deleteIfExists(aside);
+            }
         } catch (IOException e) {
             throw RepositoryException.unavailable(repository.location(), "cannot be reached, nor can the row be kept in " + folder, e);
         }
@@ -620,7 +644,7 @@ final class Spool {
         if (Files.isDirectory(folder)) {
             try (DirectoryStream<Path> found = Files.newDirectoryStream(folder, "*.row")) {
                 for (Path file : found) {
-                    if (repository.location().toString().equals(values(file).get("repository"))) {
+                    if (repository.location().url().equals(values(file).get("repository"))) {
                         files.add(file);
                     }
                 }
@@ -631,12 +655,32 @@ final class Spool {
         return files;
     }
 
-    /** Null when another run has taken it over meanwhile. */
+    /** Null when another run has taken it over meanwhile, or when it is damaged: then it is put aside. */
     static Entry read(Path file) {
         Map<String, String> values = values(file);
         if (values.isEmpty()) {
             return null;
         }
+        try {
+            return entry(values);
+        } catch (RuntimeException e) {
+            putAside(file);
+            return null;
+        }
+    }
+
+    private static void putAside(Path file) {
+        Path bad = file.resolveSibling(file.getFileName() + ".bad");
+        try {
+            Files.move(file, bad);
+            System.err.println("taskrunner-batch: " + file + " holds no complete row: its execution will be shown as KILLED; the file is"
+                + " now " + bad);
+        } catch (IOException e) {
+            // another run has put it aside
+        }
+    }
+
+    private static Entry entry(Map<String, String> values) {
         RequestRow request = new RequestRow(values.get("run"), values.get("user"), values.get("host"), values.get("boot"),
             values.get("pid-namespace"), Long.parseLong(values.get("pid")), Long.parseLong(values.get("pid-start")), values.get("lock-file"),
             values.get("command"), Integer.parseInt(values.get("threshold")), values.get("counter-file"),
@@ -654,6 +698,9 @@ final class Spool {
         try {
             return Repository.parseForm(Files.readString(file).strip());
         } catch (IOException e) {
+            return Map.of();
+        } catch (RuntimeException e) {
+            putAside(file);
             return Map.of();
         }
     }

@@ -34,6 +34,7 @@
 //DEPS org.postgresql:postgresql:42.7.13
 //RUNTIME_OPTIONS -XX:+IgnoreUnrecognizedVMOptions --enable-native-access=ALL-UNNAMED
 
+import java.io.File;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -163,6 +164,9 @@ public class taskrunnerbatch {
             Map<String, String> options = new TreeMap<>(arguments.values());
             options.keySet().removeAll(List.of("--command", "--lockfile", "--threshold", "--counter-file", "--repository", "--redact"));
             options.put(WORKING_FOLDER, System.getProperty("user.dir"));
+            for (String file : List.of("--log-file", "--metrics-file")) {
+                options.computeIfPresent(file, (name, value) -> Path.of(value).toAbsolutePath().toString());
+            }
             String command = request.command();
             if (redact != null) {
                 options.put(REDACTED, "");
@@ -171,7 +175,7 @@ public class taskrunnerbatch {
             }
             Execution execution = new Execution(request);
             RequestRow row = row(execution, repository, command, options, null);
-            return run(arguments, execution, repository, row, new JobRunner(repository, beans), null);
+            return run(arguments, execution, repository, row, new JobRunner(repository, beans), null, null);
         }
     }
 
@@ -191,9 +195,9 @@ public class taskrunnerbatch {
             execution.request.counterFile().toString(), options, owner.started(), output.toString(), restartedFrom);
     }
 
-    /** @param restarted the execution that is restarted, or null */
-    private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row, JobRunner runner, Long restarted)
-            throws TaskException {
+    /** @param restarted the execution that is restarted, or null @param workingFolder of the command, or null for this process's */
+    private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row, JobRunner runner, Long restarted,
+            File workingFolder) throws TaskException {
         Path output = Path.of(row.outputFile());
         try {
             Location.makePrivateFolder(output.getParent());
@@ -202,9 +206,9 @@ public class taskrunnerbatch {
         }
         long limit = Options.number(arguments, "--output-limit", 1000, Integer.MAX_VALUE, (int) DEFAULT_OUTPUT_LIMIT);
         AuditedRun run = new AuditedRun(execution, repository, row, new OutputFile(output, limit, redaction(arguments), execution.log),
-            Path.of(row.options().get(WORKING_FOLDER)));
-        long id = restarted == null ? runner.start(row) : runner.restart(restarted, row);
+            workingFolder);
         execution.stopOnSignals();
+        long id = restarted == null ? runner.start(row) : runner.restart(restarted, row);
         return run.run(runner, id);
     }
 
@@ -227,7 +231,7 @@ public class taskrunnerbatch {
             Arguments again = new Arguments(RUN, values, null);
             Execution execution = new Execution(Options.request(again));
             RequestRow row = row(execution, repository, before.command(), before.options(), id);
-            return run(again, execution, repository, row, new JobRunner(repository, beans), id);
+            return run(again, execution, repository, row, new JobRunner(repository, beans), id, new File(before.options().get(WORKING_FOLDER)));
         }
     }
 
@@ -258,7 +262,10 @@ public class taskrunnerbatch {
                 throw new RepositoryException(RepositoryException.USAGE, "job execution " + id + " runs on " + request.host()
                     + ", or in another container: stop it there");
             }
-            Processes.signal(runner, false);
+            if (!Processes.signal(runner, false)) {
+                throw new RepositoryException(RepositoryException.USAGE, "job execution " + id + " is " + request.user() + "'s: stop it as that"
+                    + " user");
+            }
             while (Processes.lives(runner)) {
                 try {
                     Thread.sleep(50);
@@ -275,6 +282,16 @@ public class taskrunnerbatch {
 
     // Reports
 
+    /** A report is shown even to who may only read. */
+    private static void settle(Repository repository) {
+        try {
+            repository.takeOverSpooled();
+            Settlement.ofHost(repository, Processes.host());
+        } catch (RepositoryException e) {
+            System.err.println(NAME + ": the ends of dead executions cannot be written, they are shown as they are: " + e.getMessage());
+        }
+    }
+
     private static int history(Arguments arguments) throws TaskException {
         Path lockFile = Options.path(arguments, "--lockfile");
         String format = arguments.has("--format") ? Options.text(arguments, "--format") : "table";
@@ -285,8 +302,7 @@ public class taskrunnerbatch {
             arguments.values().get("--status"), time(arguments, "--since"), time(arguments, "--until"),
             Options.number(arguments, "--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = open(arguments)) {
-            repository.takeOverSpooled();
-            Settlement.ofHost(repository, Processes.host());
+            settle(repository);
             List<ExecutionRow> rows = repository.history(filter);
             switch (format) {
                 case "json" -> Reports.json(rows, System.out);
@@ -328,8 +344,7 @@ public class taskrunnerbatch {
 
     private static int show(Arguments arguments) throws TaskException {
         try (Repository repository = open(arguments)) {
-            repository.takeOverSpooled();
-            Settlement.ofHost(repository, Processes.host());
+            settle(repository);
             Reports.show(repository, find(repository, id(arguments)), System.out);
             return ExitStatus.OK;
         }

@@ -129,7 +129,7 @@ class BatchPortabilityTest {
             Owner owner = execution.owner;
             RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
                 owner.runner().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
-            new AuditedRun(execution, repository, row, new OutputFile(folder.resolve("output"), 1000, null, execution.log), folder);
+            new AuditedRun(execution, repository, row, new OutputFile(folder.resolve("output"), 1000, null, execution.log), folder.toFile());
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());
             return parameters;
