@@ -2464,6 +2464,12 @@ final class Processes {
         }
     }
 
+    /** As the XDG base directory specification has it; the JVM itself goes by the user database. */
+    static Path home() {
+        String home = System.getenv("HOME");
+        return Path.of(home != null && home.startsWith("/") ? home : System.getProperty("user.home"));
+    }
+
     static String pidNamespace() {
         try {
             return HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/ns/pid")).toString() : "";
@@ -2945,7 +2951,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
 
     private static Path home(String variable, String otherwise) {
         String folder = System.getenv(variable);
-        return folder != null && folder.startsWith("/") ? Path.of(folder) : Path.of(System.getProperty("user.home"), otherwise);
+        return folder != null && folder.startsWith("/") ? Path.of(folder) : Processes.home().resolve(otherwise);
     }
 
     private Path data() {
@@ -2954,7 +2960,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
 
     private Path launcher(Arguments arguments) throws UsageException {
         Path bin = arguments.has("--bin") ? Path.of(Options.text(arguments, "--bin")).toAbsolutePath()
-            : Path.of(System.getProperty("user.home"), ".local/bin");
+            : Processes.home().resolve(".local/bin");
         return bin.resolve(name);
     }
 
@@ -3000,7 +3006,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
                 System.out.println(launcher.getParent() + " is not on this PATH: use the full path, also in crontabs");
             }
             System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile /run/lock/TASK.lock --threshold 3"
-                + " --counter-file " + Path.of(System.getProperty("user.home"), "TASK.count"));
+                + " --counter-file " + Processes.home().resolve("TASK.count"));
             System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + launcher.getParent() : ""));
             return ExitStatus.OK;
         } catch (IOException e) {
@@ -3083,7 +3089,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         return "#!/bin/sh\n# made by: " + name + " install; removed by: " + name + " uninstall\n"
             + "java=" + quoted(java.get(0)) + "\n"
             + "[ -x \"$java\" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java\n"
-            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar + " is gone: install it again") + " >&2; exit "
+            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar + " cannot be read: install it again, or for all users where they may read it") + " >&2; exit "
             + ExitStatus.CANNOT_START + "; }\n" + useArchive
             + "exec \"$java\"" + options + " ${archive:+\"$archive\"} -cp " + quoted(classPath.get(1)) + " " + mainClass + " \"$@\"\n";
     }

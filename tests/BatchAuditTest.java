@@ -223,6 +223,17 @@ class BatchAuditTest {
         assertSound();
     }
 
+    @Test
+    void aDamagedSpoolFileIsPutAsideAndStopsNothing() throws Exception {
+        batch.request("true").run().exitedWith(0);
+        Path spool = Files.createDirectories(batch.state.resolve("spool"));
+        Files.writeString(spool.resolve("torn.row"), "repository=" + java.net.URLEncoder.encode("jdbc:sqlite:" + batch.database(),
+            java.nio.charset.StandardCharsets.UTF_8) + "&id=9&run=abc&us");
+        Files.writeString(spool.resolve("odd.row"), "unrelated%zz=1");
+        batch.request("echo ran").run().exitedWith(0).outIs("ran\n").errContains("torn.row holds no complete row").errContains("odd.row.bad");
+        assertEquals(2, batch.history().size());
+    }
+
     /** Whatever the run has made in its place meanwhile goes. */
     private void moveBack(Path away) throws Exception {
         assertEquals(0, new ProcessBuilder("sh", "-c", "rm -rf \"$1\" && mv \"$2\" \"$1\"", "sh", batch.state.toString(), away.toString()).inheritIO()

@@ -119,6 +119,25 @@ class BatchOutputTest {
     }
 
     @Test
+    void aSlowReaderLosesNothingAndATimeoutDoesNotWaitForOne() throws Exception {
+        String pipe = "\"$@\" 2>err | { sleep 2; wc -c; }";
+        batch.request("seq 20000").under("bash", "-c", pipe, "sh").run().exitedWith(0).outIs("108894\n");
+        assertEquals(108894, Files.size(output()));
+        Files.delete(output());
+        Program.Running stuck = batch.request("echo $$ >started; yes", "--timeout", "1s").under("bash", "-c", "\"$@\" | sleep 50", "sh").start();
+        Program.await("it runs", () -> Files.exists(folder.resolve("started")));
+        Program.await("only the shell is left, which waits for the reader",
+            () -> Program.processesWith("taskrunnerbatch --command echo").size() == 1);
+        assertEquals("TIMEOUT", batch.newest().get("exit_status"));
+        stuck.kill();
+    }
+
+    @Test
+    void aPatternThatNeedsADeepStackDoesNotStopTheCommand() {
+        batch.request("head -c 60000 /dev/zero | tr '\\0' a; echo; echo end", "--redact", "(a|b)+c").run().exitedWith(0);
+    }
+
+    @Test
     void quietShowsOutputOnlyOfAFailureAndKeepsItAnyway() throws Exception {
         batch.request("echo hello", "--quiet").run().exitedWith(0).outIs("").errIs("");
         assertEquals("hello\n", Program.read(output()));

@@ -200,6 +200,8 @@ class BatchRunTest {
         batch.task.finish();
         holder.result().exitedWith(0);
         assertEquals("ran\n", Program.read(folder.resolve("runs-of-failed")));
+        batch.restart(BatchTask.id(batch.newest())).exitedWith(3);
+        assertEquals("ran\nran\n", Program.read(folder.resolve("runs-of-failed")));
     }
 
     @Test

@@ -43,6 +43,11 @@ class ExitStatusTest {
     }
 
     @Test
+    void theCommandHasTheCallersLimitOfOpenFiles() {
+        task.request("ulimit -Sn").under("sh", "-c", "ulimit -Sn 256; exec \"$@\"", "sh").run().exitedWith(0).outIs("256\n");
+    }
+
+    @Test
     void exitZeroForgivesTheCommandOnly() throws IOException {
         task.request("exit 3", "--exit-zero").run().exitedWith(0).errContains("command failed with status 3");
         task.request("sleep 100", "--exit-zero", "--timeout", "PT0.2S").run().exitedWith(0).errContains("--timeout");

@@ -111,7 +111,7 @@ class InstallTest {
         Files.delete(jar(other.resolve("taskrunner")));
         Shell broken = run(copy, "true");
         assertEquals(126, broken.status);
-        assertTrue(broken.err.endsWith(" is gone: install it again\n"), broken.err);
+        assertTrue(broken.err.endsWith(" cannot be read: install it again, or for all users where they may read it\n"), broken.err);
     }
 
     /** The first jar of the class path, the one with the program in it. */
@@ -140,6 +140,14 @@ class InstallTest {
         Path own = Files.writeString(Files.createDirectories(other.resolve("bin")).resolve("taskrunner"), "#!/bin/sh\n");
         Program.taskrunner(other, "uninstall", "--bin", own.getParent().toString()).run().exitedWith(0).outContains("no taskrunner launcher at");
         assertTrue(Files.exists(own));
+    }
+
+    @Test
+    void installLeavesAFileAloneThatIsNotItsLauncher(@TempDir Path other) throws IOException {
+        Path own = Files.writeString(other.resolve("taskrunner"), "#!/bin/sh\n");
+        Program.taskrunner(other, "install", "--bin", other.toString()).env("XDG_DATA_HOME", other.resolve("data").toString()).run().exitedWith(73)
+            .errContains(own + " is something else");
+        assertEquals("#!/bin/sh\n", Files.readString(own));
     }
 
     @Test

@@ -241,6 +241,13 @@ class LockVerdictTest {
     }
 
     @Test
+    void whereProcHidesOtherUsersProcessesACommandCanStillBeEnded() throws Exception {
+        task.request("sleep 60", "--timeout", "1s", "--kill-after", "2s").under("unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c",
+            "mount -o remount,hidepid=1 /proc && exec \"$@\"", "sh").asNobody().run().exitedWith(124);
+        task.assertFree();
+    }
+
+    @Test
     void aLockThatTheUserMayNotReadCannotBeJudged() throws Exception {
         Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         task.threshold = 0;

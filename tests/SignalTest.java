@@ -78,6 +78,16 @@ class SignalTest {
     }
 
     @Test
+    void aSignalCountsMoreThanATimeoutThatIsEndingTheCommand() throws IOException {
+        Program.Running running = task.hold(task.request("trap '' TERM; touch runs; while :; do sleep 0.05; done # " + mark, "--timeout", "1s",
+            "--kill-after", "3s"));
+        Program.sleep(1500);
+        running.signal("TERM");
+        running.result().exitedWith(143);
+        task.assertFree();
+    }
+
+    @Test
     void aSecondSignalKillsAtOnce() throws IOException {
         Program.Running running = started(task.request("trap '' TERM; touch runs; while :; do sleep 0.1; done; : " + mark, "--kill-after", "1h"));
         running.signal("TERM");
