@@ -80,8 +80,10 @@ class SignalTest {
     @Test
     void aSignalCountsMoreThanATimeoutThatIsEndingTheCommand() throws IOException {
         Program.Running running = task.hold(task.request("trap '' TERM; touch runs; while :; do sleep 0.05; done # " + mark, "--timeout", "1s",
-            "--kill-after", "3s"));
+            "--kill-after", "50s"));
         Program.sleep(1500);
+        running.signal("TERM");
+        Program.sleep(200);
         running.signal("TERM");
         running.result().exitedWith(143);
         task.assertFree();
