@@ -41,7 +41,11 @@ final class Reports {
         }
         lines.add(heads);
         for (ExecutionRow row : rows) {
-            lines.add(cells(row));
+            String[] cells = cells(row);
+            for (int i = 0; i < cells.length; i++) {
+                cells[i] = Text.printable(cells[i]);
+            }
+            lines.add(cells);
         }
         int[] widths = new int[COLUMNS.length];
         for (String[] line : lines) {

@@ -36,6 +36,8 @@
 
 import java.io.File;
 import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.time.LocalDate;
@@ -44,6 +46,7 @@ import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.regex.Pattern;
@@ -299,14 +302,16 @@ public class taskrunnerbatch {
             throw new UsageException(arguments.command(), "invalid --format '" + format + "': give table, json or csv");
         }
         Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.values().get("--host"),
-            arguments.values().get("--status"), time(arguments, "--since"), time(arguments, "--until"),
+            arguments.has("--status") ? Options.text(arguments, "--status").toUpperCase(Locale.ROOT) : null, time(arguments, "--since"), time(arguments, "--until"),
             Options.number(arguments, "--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = open(arguments)) {
             settle(repository);
             List<ExecutionRow> rows = repository.history(filter);
+            // RFC 8259 wants UTF-8, whatever the locale
+            PrintStream utf8 = new PrintStream(System.out, true, StandardCharsets.UTF_8);
             switch (format) {
-                case "json" -> Reports.json(rows, System.out);
-                case "csv" -> Reports.csv(rows, System.out);
+                case "json" -> Reports.json(rows, utf8);
+                case "csv" -> Reports.csv(rows, utf8);
                 default -> Reports.table(rows, terminalWidth(), System.out);
             }
             return ExitStatus.OK;

@@ -252,7 +252,8 @@ class BatchRunTest {
     void historyFiltersByTaskHostStatusAndTimeAndLimits() throws Exception {
         BatchTask other = batch.other(folder.resolve("other"));
         batch.request("exit 3").run().exitedWith(3);
-        batch.request("true").run().exitedWith(0);
+        batch.request(": äöü").run().exitedWith(0);
+        batch.batch("history", "--format", "json").env("LC_ALL", "C").run().exitedWith(0).outContains("\"command\":\": äöü\"");
         other.request("true").run().exitedWith(0);
         String host = batch.newest().get("host");
         String second = batch.history().get(1).get("started");
@@ -261,6 +262,7 @@ class BatchRunTest {
         assertEquals("3 2 1", ids("--limit", "0"));
         assertEquals("2 1", ids("--lockfile", batch.task.lock.toString()));
         assertEquals("1", ids("--status", "FAILED"));
+        assertEquals("1", ids("--status", "failed"));
         assertEquals("1", ids("--status", "EXIT_3"));
         assertEquals("3 2", ids("--status", "COMPLETED", "--since", "1h"));
         assertEquals("3 2 1", ids("--host", host));
