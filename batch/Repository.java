@@ -227,13 +227,10 @@ final class Repository implements AutoCloseable {
     /** Takes over the rows that runs could not write. @return their ids */
     List<Long> takeOverSpooled() throws RepositoryException {
         List<Long> taken = new ArrayList<>();
-        for (Path file : Spool.files(this)) {
-            Spool.Entry entry = Spool.read(file);
-            if (entry != null) {
-                taken.add(inTransaction(connection ->
-                    end(connection, entry.id(), entry.request(), entry.acquired(), entry.ending())));
-                Spool.remove(file);
-            }
+        for (Map.Entry<Path, Spool.Entry> spooled : Spool.entries(this).entrySet()) {
+            Spool.Entry entry = spooled.getValue();
+            taken.add(inTransaction(connection -> end(connection, entry.id(), entry.request(), entry.acquired(), entry.ending())));
+            Spool.remove(spooled.getKey());
         }
         return taken;
     }
@@ -637,36 +634,29 @@ final class Spool {
         }
     }
 
-    /** The files of rows for this repository. */
-    static List<Path> files(Repository repository) throws RepositoryException {
-        List<Path> files = new ArrayList<>();
+    /** The rows for this repository by their files; a damaged file is put aside. */
+    static Map<Path, Entry> entries(Repository repository) throws RepositoryException {
+        Map<Path, Entry> entries = new LinkedHashMap<>();
         Path folder = folder(repository);
         if (Files.isDirectory(folder)) {
             try (DirectoryStream<Path> found = Files.newDirectoryStream(folder, "*.row")) {
                 for (Path file : found) {
-                    if (repository.location().url().equals(values(file).get("repository"))) {
-                        files.add(file);
+                    try {
+                        Map<String, String> values = Repository.parseForm(Files.readString(file).strip());
+                        if (repository.location().url().equals(values.get("repository"))) {
+                            entries.put(file, entry(values));
+                        }
+                    } catch (IOException e) {
+                        // another run has taken it over, or it is another user's
+                    } catch (RuntimeException e) {
+                        putAside(file);
                     }
                 }
             } catch (IOException e) {
                 throw RepositoryException.unavailable(repository.location(), "cannot read the rows in " + folder, e);
             }
         }
-        return files;
-    }
-
-    /** Null when another run has taken it over meanwhile, or when it is damaged: then it is put aside. */
-    static Entry read(Path file) {
-        Map<String, String> values = values(file);
-        if (values.isEmpty()) {
-            return null;
-        }
-        try {
-            return entry(values);
-        } catch (RuntimeException e) {
-            putAside(file);
-            return null;
-        }
+        return entries;
     }
 
     private static void putAside(Path file) {
@@ -692,17 +682,6 @@ final class Spool {
 
     private static Long number(String text) {
         return text == null ? null : Long.valueOf(text);
-    }
-
-    private static Map<String, String> values(Path file) {
-        try {
-            return Repository.parseForm(Files.readString(file).strip());
-        } catch (IOException e) {
-            return Map.of();
-        } catch (RuntimeException e) {
-            putAside(file);
-            return Map.of();
-        }
     }
 
     static void remove(Path file) throws RepositoryException {
