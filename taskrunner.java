@@ -1328,11 +1328,12 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
                     + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live")
                     + ": wait, or end with: kill " + Text.list(pids).replace(',', ' ');
             case STALE:
-                return lock + " is stale: " + deaths();
+                return lock + " is stale: " + deaths() + "; without --on-stale report it is taken over";
             case FOREIGN:
                 return lock + " is foreign: " + why;
             default:
-                return lock + " of " + (owner == null ? "an unknown run" : owner.describe()) + " cannot be judged: " + why;
+                return lock + " of " + (owner == null ? "an unknown run" : owner.describe()) + " cannot be judged: " + why
+                    + "; if its task does not run: rm " + lockFile;
         }
     }
 
@@ -1352,11 +1353,9 @@ record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String 
             case ORPHANED:
                 return "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over";
             case STALE:
-                return "without --on-stale report it is taken over; or: rm " + lockFile;
-            case FOREIGN:
-                return "look who made it with: ls -l " + lockFile;
+                return "or: rm " + lockFile;
             default:
-                return "if its task does not run: rm " + lockFile;
+                return "look who made it with: ls -l " + lockFile;
         }
     }
 
@@ -2923,12 +2922,14 @@ final class Status {
  *
  * @param name of the command and of its data folder
  * @param jvmOptions of the launcher, the same as the script's own: the C1 compiler, the smallest collector, no shared counters, small
- *     stacks, the caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5 % of an installed run on JDK 25)
+ *     stacks, the caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5 % of an
+ *     installed run on JDK 25)
  * @param training the main class and its arguments that use what a run uses, for the archive
  */
 record Installation(String name, String mainClass, List<String> jvmOptions, List<String> training) {
     static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
-        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit", "-Djdk.reflect.useNativeAccessorOnly=true"),
+        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit",
+            "-Djdk.reflect.useNativeAccessorOnly=true"),
         List.of("Training"));
 
     /**
@@ -2964,11 +2965,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         return bin.resolve(name);
     }
 
-    /** Installs or upgrades; what is replaced stays whole for those who run it. */
     private boolean isOurs(Path launcher) throws IOException {
         return Files.readString(launcher, StandardCharsets.ISO_8859_1).contains("made by: " + name + " install");
     }
 
+    /** Installs or upgrades; what is replaced stays whole for those who run it. */
     int install(Arguments arguments) throws TaskException {
         if (Processes.WINDOWS) {
             throw new TaskException(ExitStatus.CANNOT_CREATE, "install needs a POSIX shell; on Windows use: jbang app install");
@@ -3089,8 +3090,8 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         return "#!/bin/sh\n# made by: " + name + " install; removed by: " + name + " uninstall\n"
             + "java=" + quoted(java.get(0)) + "\n"
             + "[ -x \"$java\" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java\n"
-            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar + " cannot be read: install it again, or for all users where they may read it") + " >&2; exit "
-            + ExitStatus.CANNOT_START + "; }\n" + useArchive
+            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar
+                + " cannot be read: install it again, or for all users where they may read it") + " >&2; exit " + ExitStatus.CANNOT_START + "; }\n" + useArchive
             + "exec \"$java\"" + options + " ${archive:+\"$archive\"} -cp " + quoted(classPath.get(1)) + " " + mainClass + " \"$@\"\n";
     }
 

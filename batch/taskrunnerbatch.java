@@ -66,8 +66,8 @@ public class taskrunnerbatch {
     private static final Command RUN = new Command(NAME, Options.RUN.purpose() + " Every request is kept in an audit repository.",
         List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
             "       " + NAME + " restart | show | stop ID; history; purge; status; install; uninstall"), null,
-        join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in all that is stored, in output line by line; such"
-            + " an execution cannot be restarted"),
+        join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options,"
+            + " messages and, line by line, output, not in paths; such an execution cannot be restarted"),
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half (default: 10485760)")),
         join(Options.RUN.details().subList(0, 2), "Exit status 69: the repository cannot be reached; nothing was run."));
 
@@ -302,7 +302,8 @@ public class taskrunnerbatch {
             throw new UsageException(arguments.command(), "invalid --format '" + format + "': give table, json or csv");
         }
         Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.values().get("--host"),
-            arguments.has("--status") ? Options.text(arguments, "--status").toUpperCase(Locale.ROOT) : null, time(arguments, "--since"), time(arguments, "--until"),
+            arguments.has("--status") ? Options.text(arguments, "--status").toUpperCase(Locale.ROOT) : null,
+            time(arguments, "--since"), time(arguments, "--until"),
             Options.number(arguments, "--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = open(arguments)) {
             settle(repository);
