@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -19,6 +20,7 @@ import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.AtomicMoveNotSupportedException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
@@ -44,6 +46,7 @@ import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -104,11 +107,10 @@ public class taskrunner {
                 case "uninstall":
                     return Installation.TASKRUNNER.uninstall(arguments);
                 default:
-                    break;
+                    Execution execution = new Execution(new Request(arguments));
+                    execution.stopOnSignals();
+                    return execution.run();
             }
-            Execution execution = new Execution(Options.request(arguments));
-            execution.stopOnSignals();
-            return execution.run();
         } catch (UsageException e) {
             return e.show(Options.COMMANDS);
         } catch (TaskException e) {
@@ -210,61 +212,21 @@ final class UsageException extends TaskException {
     }
 }
 
-/**
- * One execution request, validated.
- *
- * @param command the text for the system shell
- * @param lockFile absolute, its folder with symbolic links resolved, so that two spellings are one task
- * @param threshold contentions that are tolerated, at least 0; 0: contentions are not counted
- * @param counterFile absolute, resolved like the lock file
- * @param patience how long to try again before a contention counts; zero: try once
- * @param timeout the longest that the command may run; zero: no limit
- * @param killAfter how long after SIGTERM the command's processes get SIGKILL
- * @param notifyCommand the text for the system shell, or null
- * @param logFile where log lines go, or null for stderr
- * @param metricsFile or null
- */
-record Request(String command, Path lockFile, int threshold, Path counterFile, Duration patience, Duration timeout, Duration killAfter,
-               boolean takeOverStale, int conflictExitStatus, boolean exitZero, String notifyCommand, boolean quiet, Path logFile,
-               boolean jsonLog, Path metricsFile, boolean verbose) {
-    /** The same for another command. */
-    Request withCommand(String other) {
-        return new Request(other, lockFile, threshold, counterFile, patience, timeout, killAfter, takeOverStale, conflictExitStatus, exitZero,
-            notifyCommand, quiet, logFile, jsonLog, metricsFile, verbose);
-    }
-
-    /** Checks the folders of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
-    void checkFolders() throws TaskException {
-        checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
-        if (threshold > 0) {
-            try {
-                checkFolder("counter file", counterFile, ExitStatus.IO);
-            } catch (TaskException e) {
-                throw new CounterException(e.exitStatus, e.getMessage(), e);
-            }
-            if (!Files.isWritable(counterFile.getParent())) {
-                throw new CounterException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
-                    + " is not writable: give it to this user or choose another --counter-file", null);
-            }
-        }
-    }
-
-    static void checkFolder(String what, Path file, int exitStatus) throws TaskException {
-        Path folder = file.getParent();
-        if (!Files.isDirectory(folder)) {
-            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(folder) ? folder + " is not a folder"
-                : Files.notExists(folder) ? "no such folder: mkdir -p " + folder
-                : "this user may not enter " + folder + ": give it access or choose another folder"));
-        }
-    }
-}
-
 /** An option. @param label of its value, or null for a flag @param group the heading under which the help shows it, or null */
 record Option(String name, String label, String group, String description) {
 }
 
 /** A command with its options. @param parameter the label of its one positional parameter, or null @param details for the help's end */
 record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options, List<String> details) {
+    /** The command of that name, else the first, which is the one without a name in front. */
+    static Command named(String name, List<Command> commands) {
+        for (Command command : commands) {
+            if (command.name.equals(name)) {
+                return command;
+            }
+        }
+        return commands.get(0);
+    }
 }
 
 /** What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or null. */
@@ -284,14 +246,8 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
     }
 
     private static Arguments plain(List<Command> commands, String... args) {
-        Command command = commands.get(0);
-        int next = 0;
-        for (Command other : commands) {
-            if (other != command && args.length > 0 && args[0].equals(other.name())) {
-                command = other;
-                next = 1;
-            }
-        }
+        Command command = Command.named(args.length == 0 ? "" : args[0], commands);
+        int next = command == commands.get(0) ? 0 : 1;
         Map<String, String> values = new HashMap<>();
         while (next < args.length) {
             String name = args[next++];
@@ -313,6 +269,136 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
     boolean has(String option) {
         return values.containsKey(option);
     }
+
+    UsageException refused(String why) {
+        return new UsageException(command, why);
+    }
+
+    private UsageException invalid(String option, String text, String remedy) {
+        return refused("invalid " + option + " '" + text + "': " + remedy);
+    }
+
+    void requireAll(String... names) throws UsageException {
+        List<String> missing = new ArrayList<>();
+        for (String name : names) {
+            if (!has(name)) {
+                missing.add(name);
+            }
+        }
+        if (!missing.isEmpty()) {
+            throw refused("missing " + String.join(", ", missing));
+        }
+    }
+
+    /** The option's text, or null without it, when the locale could carry it to here and can carry it on to the command. */
+    String text(String option) throws UsageException {
+        return carried(values.get(option), option);
+    }
+
+    private String carried(String text, String what) throws UsageException {
+        if (text != null && !isCarried(text)) {
+            throw refused(what + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
+        }
+        return text;
+    }
+
+    /** Whether the locale can carry the text from and to the system. */
+    static boolean isCarried(String text) {
+        boolean ascii = true;
+        for (int i = 0; i < text.length(); i++) {
+            ascii &= text.charAt(i) < 0x80;
+        }
+        return ascii || text.indexOf('\uFFFD') < 0
+            && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
+    }
+
+    int number(String option, int least, int most, int byDefault) throws UsageException {
+        String text = text(option);
+        if (text == null) {
+            return byDefault;
+        }
+        try {
+            int number = Integer.parseInt(text);
+            if (number >= least && number <= most && text.charAt(0) != '+') {
+                return number;
+            }
+        } catch (NumberFormatException e) {
+            // falls through to the same message
+        }
+        throw invalid(option, text, "give an integer from " + least + " to " + most);
+    }
+
+    /** Whether the option has its other value instead of the default. */
+    boolean isOther(String option, String byDefault, String other) throws UsageException {
+        String text = text(option);
+        if (text != null && !text.equals(byDefault) && !text.equals(other)) {
+            throw invalid(option, text, "give " + byDefault + " or " + other);
+        }
+        return other.equals(text);
+    }
+
+    Duration duration(String option, Duration byDefault) throws UsageException {
+        String text = text(option);
+        Duration duration = text == null ? byDefault : parseDuration(text);
+        if (duration == null) {
+            throw invalid(option, text, "give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
+        }
+        return duration;
+    }
+
+    /** A duration from zero to 100 years, or null. */
+    static Duration parseDuration(String text) {
+        try {
+            Duration duration;
+            if (text.startsWith("P")) {
+                duration = Duration.parse(text);
+            } else {
+                int digits = 0;
+                while (digits < text.length() && text.charAt(digits) >= '0' && text.charAt(digits) <= '9') {
+                    digits++;
+                }
+                int unit = switch (text.substring(digits)) {
+                    case "", "s" -> 1;
+                    case "m" -> 60;
+                    case "h" -> 3600;
+                    case "d" -> 86400;
+                    default -> -1;
+                };
+                duration = Duration.ofSeconds(Math.multiplyExact(Long.parseLong(text.substring(0, digits)), unit));
+            }
+            return duration.isNegative() || duration.compareTo(Duration.ofDays(36525)) > 0 ? null : duration;
+        } catch (DateTimeParseException | NumberFormatException | ArithmeticException e) {
+            return null;
+        }
+    }
+
+    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
+    Path path(String option) throws UsageException {
+        String text = text(option);
+        if (text == null) {
+            return null;
+        }
+        if (text.isEmpty()) {
+            throw refused(option + " is empty");
+        }
+        try {
+            Path path = Path.of(text);
+            if (path.getFileName() == null || text.endsWith(File.separator)) {
+                throw invalid(option, text, "give a file, not a folder");
+            }
+            if (!path.isAbsolute()) {
+                carried(System.getProperty("user.dir"), option + " is relative to a working folder that");
+            }
+            Path absolute = path.toAbsolutePath();
+            try {
+                return absolute.getParent().toRealPath().resolve(path.getFileName());
+            } catch (IOException e) {
+                return absolute.normalize();
+            }
+        } catch (InvalidPathException e) {
+            throw invalid(option, text, e.getReason());
+        }
+    }
 }
 
 /** The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it. */
@@ -323,7 +409,7 @@ final class Picocli {
         try {
             parsed = cli.parseArgs(args);
         } catch (CommandLine.ParameterException e) {
-            throw new UsageException(byName(commands, e.getCommandLine().getCommandName()), Text.lowerCase(e.getMessage()));
+            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands), Text.lowerCase(e.getMessage()));
         }
         ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
         CommandLine usedCli = used.commandSpec().commandLine();
@@ -335,7 +421,7 @@ final class Picocli {
             usedCli.printVersionHelp(System.out);
             return null;
         }
-        Command command = byName(commands, usedCli.getCommandName());
+        Command command = Command.named(usedCli.getCommandName(), commands);
         Map<String, String> values = new HashMap<>();
         for (Option option : command.options()) {
             if (used.hasMatchedOption(option.name())) {
@@ -348,15 +434,6 @@ final class Picocli {
     static void usage(List<Command> commands, String name, PrintWriter out) {
         CommandLine cli = commandLine(commands);
         (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
-    }
-
-    private static Command byName(List<Command> commands, String name) {
-        for (Command command : commands) {
-            if (command.name().equals(name)) {
-                return command;
-            }
-        }
-        return commands.get(0);
     }
 
     private static CommandLine commandLine(List<Command> commands) {
@@ -383,16 +460,11 @@ final class Picocli {
             if (option.group() == null) {
                 spec.addOption(model);
             } else {
-                if (!groups.containsKey(option.group())) {
-                    groups.put(option.group(), ArgGroupSpec.builder().validate(false).order(groups.size())
-                        .heading("%n" + option.group() + ":%n"));
-                }
-                groups.get(option.group()).addArg(model);
+                groups.computeIfAbsent(option.group(), group -> ArgGroupSpec.builder().validate(false).order(groups.size())
+                    .heading("%n" + group + ":%n")).addArg(model);
             }
         }
-        for (ArgGroupSpec.Builder group : groups.values()) {
-            spec.addArgGroup(group.build());
-        }
+        groups.values().forEach(group -> spec.addArgGroup(group.build()));
         if (command.parameter() != null) {
             spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1").type(String.class)
                 .paramLabel(command.parameter()).build());
@@ -448,183 +520,104 @@ final class Options {
             new Option("--verbose", null, null, "show stack traces of internal errors")),
         List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
 
-    static final List<Command> COMMANDS = List.of(RUN, STATUS, Installation.command("taskrunner"), Installation.undo("taskrunner"));
+    static final List<Command> COMMANDS = with(List.of(RUN, STATUS), Installation.commands("taskrunner"));
 
-    /** The request that the options ask for; throws when one is missing or malformed, before anything is touched. */
-    static Request request(Arguments arguments) throws TaskException {
-        requireAll(arguments, "--command", "--lockfile", "--threshold", "--counter-file");
-        String command = text(arguments, "--command");
-        if (command.isBlank()) {
-            throw new UsageException(arguments.command(), "--command is empty");
-        }
-        int threshold = threshold(arguments);
-        Duration wait = duration(arguments, "--wait", Duration.ZERO);
-        Duration timeout = duration(arguments, "--timeout", Duration.ZERO);
-        Duration killAfter = duration(arguments, "--kill-after", Duration.ofSeconds(10));
-        boolean recover = choice(arguments, "--on-stale", "recover", "report").equals("recover");
-        boolean json = choice(arguments, "--log-format", "text", "json").equals("json");
-        int conflictExitStatus = number(arguments, "--conflict-exit-code", 0, 255, 0);
-        String notify = arguments.has("--notify") ? text(arguments, "--notify") : null;
-        Path lockFile = path(arguments, "--lockfile");
-        Path counterFile = path(arguments, "--counter-file");
-        Path logFile = path(arguments, "--log-file");
-        Path metricsFile = path(arguments, "--metrics-file");
-        refuseShared(arguments, lockFile, counterFile, "--counter-file");
-        refuseShared(arguments, lockFile, logFile, "--log-file");
-        refuseShared(arguments, lockFile, metricsFile, "--metrics-file");
-        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
-            throw new UsageException(arguments.command(), "--counter-file, --log-file and --metrics-file must be different files");
-        }
-        if (metricsFile != null) {
-            Path aside = LockFile.gateOf(metricsFile);
-            if (aside.equals(lockFile) || aside.equals(counterFile) || aside.equals(logFile)) {
-                throw new UsageException(arguments.command(), "--metrics-file is written aside as " + aside + ", which is the lock, counter or log"
-                    + " file: give another file");
-            }
-        }
-        return new Request(command, lockFile, threshold, counterFile, wait, timeout, killAfter, recover, conflictExitStatus,
-            arguments.has("--exit-zero"), notify, arguments.has("--quiet"), logFile, json, metricsFile,
-            arguments.has("--verbose"));
-    }
-
-    static void requireAll(Arguments arguments, String... names) throws UsageException {
-        List<String> missing = new ArrayList<>();
-        for (String name : names) {
-            if (!arguments.has(name)) {
-                missing.add(name);
-            }
-        }
-        if (!missing.isEmpty()) {
-            throw new UsageException(arguments.command(), "missing " + String.join(", ", missing));
-        }
-    }
-
-    static int threshold(Arguments arguments) throws UsageException {
-        return number(arguments, "--threshold", 0, Integer.MAX_VALUE, 0);
-    }
-
-    static int number(Arguments arguments, String option, int least, int most, int byDefault) throws UsageException {
-        if (!arguments.has(option)) {
-            return byDefault;
-        }
-        String text = text(arguments, option);
-        try {
-            int number = Integer.parseInt(text);
-            if (number >= least && number <= most && text.charAt(0) != '+') {
-                return number;
-            }
-        } catch (NumberFormatException e) {
-            // falls through to the same message
-        }
-        throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give an integer from " + least + " to " + most);
-    }
-
-    private static String choice(Arguments arguments, String option, String byDefault, String other) throws UsageException {
-        String text = arguments.has(option) ? text(arguments, option) : byDefault;
-        if (text.equals(byDefault) || text.equals(other)) {
-            return text;
-        }
-        throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give " + byDefault + " or " + other);
-    }
-
-    private static Duration duration(Arguments arguments, String option, Duration byDefault) throws UsageException {
-        if (!arguments.has(option)) {
-            return byDefault;
-        }
-        String text = text(arguments, option);
-        Duration duration = parseDuration(text);
-        if (duration == null) {
-            throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
-        }
-        return duration;
-    }
-
-    /** A duration from zero to 100 years, or null. */
-    static Duration parseDuration(String text) {
-        try {
-            Duration duration;
-            if (text.startsWith("P")) {
-                duration = Duration.parse(text);
-            } else {
-                int digits = 0;
-                while (digits < text.length() && text.charAt(digits) >= '0' && text.charAt(digits) <= '9') {
-                    digits++;
-                }
-                long number = Long.parseLong(text.substring(0, digits));
-                switch (text.substring(digits)) {
-                    case "", "s" -> duration = Duration.ofSeconds(number);
-                    case "m" -> duration = Duration.ofMinutes(number);
-                    case "h" -> duration = Duration.ofHours(number);
-                    case "d" -> duration = Duration.ofDays(number);
-                    default -> {
-                        return null;
-                    }
-                }
-            }
-            return duration.isNegative() || duration.compareTo(Duration.ofDays(36525)) > 0 ? null : duration;
-        } catch (DateTimeParseException | NumberFormatException | ArithmeticException e) {
-            return null;
-        }
-    }
-
-    /** The option's text, when the locale could carry it to here and can carry it on to the command. */
-    static String text(Arguments arguments, String option) throws UsageException {
-        return carried(arguments, arguments.values().get(option), option);
-    }
-
-    /** Whether the locale can carry the text from and to the system. */
-    static boolean isCarried(String text) {
-        boolean ascii = true;
-        for (int i = 0; i < text.length(); i++) {
-            ascii &= text.charAt(i) < 0x80;
-        }
-        return ascii || text.indexOf('\uFFFD') < 0
-            && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
-    }
-
-    private static String carried(Arguments arguments, String text, String option) throws UsageException {
-        if (!isCarried(text)) {
-            throw new UsageException(arguments.command(), option + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8"
-                + " in its environment");
-        }
-        return text;
-    }
-
-    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
-    static Path path(Arguments arguments, String option) throws UsageException {
-        if (!arguments.has(option)) {
-            return null;
-        }
-        String text = text(arguments, option);
-        if (text.isEmpty()) {
-            throw new UsageException(arguments.command(), option + " is empty");
-        }
-        try {
-            Path path = Path.of(text);
-            if (path.getFileName() == null || text.endsWith(File.separator)) {
-                throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': give a file, not a folder");
-            }
-            if (!path.isAbsolute()) {
-                carried(arguments, System.getProperty("user.dir"), option + " is relative to a working folder that");
-            }
-            Path absolute = path.toAbsolutePath();
-            try {
-                return absolute.getParent().toRealPath().resolve(path.getFileName());
-            } catch (IOException e) {
-                return absolute.normalize();
-            }
-        } catch (InvalidPathException e) {
-            throw new UsageException(arguments.command(), "invalid " + option + " '" + text + "': " + e.getReason());
-        }
-    }
-
-    static void refuseShared(Arguments arguments, Path lockFile, Path other, String option) throws UsageException {
-        if (lockFile.equals(other) || LockFile.gateOf(lockFile).equals(other)) {
-            throw new UsageException(arguments.command(), option + " " + other + " is the lock file or its .tmp: give another file");
-        }
+    static <T> List<T> with(List<T> some, List<T> more) {
+        List<T> all = new ArrayList<>(some);
+        all.addAll(more);
+        return all;
     }
 
     private Options() {
+    }
+}
+
+/** One execution request, validated. Zero durations: no wait, no limit; null files and commands: not asked for. */
+final class Request {
+    /** The text for the system shell. */
+    final String command;
+    /** Absolute, its folder with symbolic links resolved, so that two spellings are one task. */
+    final Path lockFile;
+    /** Contentions that are tolerated, at least 0; 0: contentions are not counted. */
+    final int threshold;
+    /** Resolved like the lock file. */
+    final Path counterFile;
+    /** How long to try again before a contention counts. */
+    final Duration wait;
+    /** The longest that the command may run. */
+    final Duration timeout;
+    /** How long after SIGTERM the command's processes get SIGKILL. */
+    final Duration killAfter;
+    final boolean takeOverStale;
+    final int conflictExitStatus;
+    final boolean exitZero;
+    final String notifyCommand;
+    final boolean quiet;
+    final Path logFile;
+    final boolean jsonLog;
+    final Path metricsFile;
+    final boolean verbose;
+
+    /** @throws UsageException when an option is missing or malformed, before anything is touched */
+    Request(Arguments arguments) throws UsageException {
+        arguments.requireAll("--command", "--lockfile", "--threshold", "--counter-file");
+        command = arguments.text("--command");
+        if (command.isBlank()) {
+            throw arguments.refused("--command is empty");
+        }
+        threshold = arguments.number("--threshold", 0, Integer.MAX_VALUE, 0);
+        wait = arguments.duration("--wait", Duration.ZERO);
+        timeout = arguments.duration("--timeout", Duration.ZERO);
+        killAfter = arguments.duration("--kill-after", Duration.ofSeconds(10));
+        takeOverStale = !arguments.isOther("--on-stale", "recover", "report");
+        jsonLog = arguments.isOther("--log-format", "text", "json");
+        conflictExitStatus = arguments.number("--conflict-exit-code", 0, 255, 0);
+        exitZero = arguments.has("--exit-zero");
+        quiet = arguments.has("--quiet");
+        verbose = arguments.has("--verbose");
+        notifyCommand = arguments.text("--notify");
+        lockFile = arguments.path("--lockfile");
+        counterFile = arguments.path("--counter-file");
+        logFile = arguments.path("--log-file");
+        metricsFile = arguments.path("--metrics-file");
+        for (String option : new String[] {"--counter-file", "--log-file", "--metrics-file"}) {
+            Path file = arguments.path(option);
+            if (lockFile.equals(file) || LockFile.gateOf(lockFile).equals(file)) {
+                throw arguments.refused(option + " " + file + " is the lock file or its .tmp: give another file");
+            }
+        }
+        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
+            throw arguments.refused("--counter-file, --log-file and --metrics-file must be different files");
+        }
+        Path aside = metricsFile == null ? null : LockFile.gateOf(metricsFile);
+        if (aside != null && (aside.equals(lockFile) || aside.equals(counterFile) || aside.equals(logFile))) {
+            throw arguments.refused("--metrics-file is written aside as " + aside + ", which is the lock, counter or log file: give another file");
+        }
+    }
+
+    /** Checks the folders of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
+    void checkFolders() throws TaskException {
+        checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
+        if (threshold > 0) {
+            try {
+                checkFolder("counter file", counterFile, ExitStatus.IO);
+            } catch (TaskException e) {
+                throw new CounterException(e.exitStatus, e.getMessage(), e);
+            }
+            if (!Files.isWritable(counterFile.getParent())) {
+                throw new CounterException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
+                    + " is not writable: give it to this user or choose another --counter-file", null);
+            }
+        }
+    }
+
+    static void checkFolder(String what, Path file, int exitStatus) throws TaskException {
+        Path folder = file.getParent();
+        if (!Files.isDirectory(folder)) {
+            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(folder) ? folder + " is not a folder"
+                : Files.notExists(folder) ? "no such folder: mkdir -p " + folder
+                : "this user may not enter " + folder + ": give it access or choose another folder"));
+        }
     }
 }
 
@@ -680,34 +673,31 @@ final class Execution {
      * @return true when acquired; otherwise {@link #outcome} says why not
      */
     boolean acquireLock() {
-        long deadline = System.nanoTime() + request.patience().toNanos();
+        long deadline = System.nanoTime() + request.wait.toNanos();
         int pause = 50;
         while (true) {
             long left = deadline - System.nanoTime();
             try {
                 request.checkFolders();
                 LockFile.Attempt attempt = LockFile.attempt(request, owner, left <= 0);
-                if (attempt instanceof LockFile.Acquired acquired) {
-                    lock = acquired.lock();
-                    recovered = acquired.recovered();
+                if (attempt.lock() != null) {
+                    lock = attempt.lock();
+                    recovered = attempt.verdict();
                     if (recovered != null) {
-                        log.warn("recovered", "took over stale lock " + request.lockFile() + ": " + recovered.deaths());
+                        log.warn("recovered", "took over stale lock " + request.lockFile + ": " + recovered.proof());
                     }
                     return true;
                 }
-                LockFile.Refused refused = (LockFile.Refused) attempt;
                 if (left <= 0) {
-                    outcome = refused.count().reported()
-                        ? new Outcome.Reported(refused.verdict(), refused.count().value())
-                        : new Outcome.Contended(refused.verdict(), refused.count().value());
+                    outcome = Outcome.contended(request, attempt.verdict(), attempt.count());
                     return false;
                 }
             } catch (TaskException e) {
-                outcome = stopSignal() != null ? new Outcome.Stopped(null, stopSignal()) : new Outcome.Broken(null, e);
+                outcome = stopSignal() != null ? Outcome.stopped(null, stopSignal()) : Outcome.error(null, e);
                 return false;
             }
             if (pauseUnlessStopped(Math.min(pause, left / 1_000_000 + 1))) {
-                outcome = new Outcome.Stopped(null, stopSignal);
+                outcome = Outcome.stopped(null, stopSignal);
                 return false;
             }
             pause = Math.min(pause * 2, LONGEST_WAIT_BETWEEN_TRIES);
@@ -742,43 +732,41 @@ final class Execution {
     }
 
     /**
-     * Runs the command to its end and keeps what became of it as the outcome; the lock must be held.
+     * Runs the command to its end; the lock must be held.
      *
      * @param builder says where the standard streams go
      * @param output or null
-     * @return the started process's end as an outcome
      */
-    Outcome runCommand(ProcessBuilder builder, Output output) {
-        log.info("started", "running: " + Text.oneLine(request.command()));
+    void runCommand(ProcessBuilder builder, Output output) {
+        log.info("started", "running: " + Text.oneLine(request.command));
         long startedMillis = System.currentTimeMillis();
         long startedNanos = System.nanoTime();
         run = new Run(startedMillis, 0);
-        Process process;
-        synchronized (this) {
-            if (stopSignal != null) {
-                return outcome = new Outcome.Stopped(null, stopSignal);
-            }
-            waiting = Thread.currentThread();
-            try {
-                process = start(builder);
-            } catch (TaskException e) {
-                return outcome = new Outcome.Broken(null, e);
-            }
-        }
         try {
-            return await(process, output, startedMillis, startedNanos);
-        } catch (RuntimeException | Error e) {
-            boolean ended = false;
-            try {
-                ended = tree.end(Duration.ZERO).isEmpty();
-            } finally {
-                if (!ended) {
-                    lock.abandon();
-                    lock = null;
+            Process process;
+            synchronized (this) {
+                if (stopSignal != null) {
+                    outcome = Outcome.stopped(null, stopSignal);
+                    return;
                 }
+                waiting = Thread.currentThread();
+                process = start(builder);
             }
-            return outcome = new Outcome.Broken(run, new TaskException(ExitStatus.INTERNAL, "the command was ended after an internal error: "
+            outcome = await(process, output, startedMillis, startedNanos);
+        } catch (TaskException e) {
+            outcome = Outcome.error(null, e);
+        } catch (RuntimeException | Error e) {
+            outcome = Outcome.error(run, new TaskException(ExitStatus.INTERNAL, "the command was ended after an internal error: "
                 + e + "; --verbose shows where", e));
+            keepLockUnlessGone(tree.end(Duration.ZERO));
+        }
+    }
+
+    /** A lock whose run lives on stays, as orphaned. */
+    private void keepLockUnlessGone(List<Long> survivors) {
+        if (!survivors.isEmpty()) {
+            lock.abandon();
+            lock = null;
         }
     }
 
@@ -791,12 +779,8 @@ final class Execution {
         boolean timedOut = false;
         int status = -1;
         try {
-            if (request.timeout().isZero()) {
-                status = process.waitFor();
-            } else {
-                timedOut = !process.waitFor(request.timeout().toMillis(), TimeUnit.MILLISECONDS);
-                status = timedOut ? -1 : process.exitValue();
-            }
+            timedOut = !request.timeout.isZero() && !process.waitFor(request.timeout.toMillis(), TimeUnit.MILLISECONDS);
+            status = timedOut ? -1 : process.waitFor();
             if (SIGNALLED.contains(status)) {
                 // a terminal, or kill(1) of a process group, signals both: the command may be the first to end
                 pauseUnlessStopped(TOLD_MILLIS);
@@ -804,27 +788,20 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(new StopSignal("TERM", 15));
         }
-        List<Long> survivors = timedOut || stopSignal() != null ? tree.end(request.killAfter()) : List.of();
+        List<Long> survivors = timedOut || stopSignal() != null ? tree.end(request.killAfter) : List.of();
         StopSignal stopped = stopSignal();
         if (output != null) {
             boolean forced = timedOut;
             output.ended(() -> forced || stopSignal() != null);
         }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
+        keepLockUnlessGone(survivors);
         if (!survivors.isEmpty()) {
-            outcome = new Outcome.Broken(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(survivors) + ": lock file "
-                + request.lockFile() + " stays until they end; find out what holds them with: ps -o pid,stat,wchan:20,args -p "
+            return Outcome.error(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(survivors) + ": lock file "
+                + request.lockFile + " stays until they end; find out what holds them with: ps -o pid,stat,wchan:20,args -p "
                 + Text.list(survivors)));
-            lock.abandon();
-            lock = null;
-        } else if (stopped != null) {
-            outcome = new Outcome.Stopped(run, stopped);
-        } else if (timedOut) {
-            outcome = new Outcome.TimedOut(run);
-        } else {
-            outcome = status == 0 ? new Outcome.Succeeded(run) : new Outcome.Failed(run, status);
         }
-        return outcome;
+        return stopped != null ? Outcome.stopped(run, stopped) : timedOut ? Outcome.timedOut(request, run) : Outcome.ended(request, run, status);
     }
 
     private synchronized StopSignal stopSignal() {
@@ -833,7 +810,7 @@ final class Execution {
 
     private Process start(ProcessBuilder builder) throws TaskException {
         String workingFolder = System.getProperty("user.dir");
-        if (Options.isCarried(workingFolder) && !Files.isDirectory(Path.of(workingFolder))) {
+        if (Arguments.isCarried(workingFolder) && !Files.isDirectory(Path.of(workingFolder))) {
             throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: working folder " + workingFolder
                 + " is gone; the lock was released");
         }
@@ -844,12 +821,12 @@ final class Execution {
             environment.put(Owner.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
         }
         environment.put(Owner.RUN_ID, owner.runId());
-        environment.put("TASKRUNNER_LOCKFILE", request.lockFile().toString());
+        environment.put("TASKRUNNER_LOCKFILE", request.lockFile.toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
         try {
-            Process process = builder.command(Processes.shell(request.command())).start();
+            Process process = builder.command(Processes.shell(request.command)).start();
             tree = new ProcessTree(Processes.idOf(process), owner.runId());
             return process;
         } catch (IOException | OutOfMemoryError e) {
@@ -877,7 +854,7 @@ final class Execution {
             stopSignal = signal;
             notifyAll();
         }
-        if (running != null && running.end(request.killAfter()).contains(running.root().pid())) {
+        if (running != null && running.end(request.killAfter).contains(running.root().pid())) {
             // the command itself cannot be killed: who waits for it would wait for ever
             waiting.interrupt();
         }
@@ -906,14 +883,14 @@ final class Execution {
         }
         try {
             if (!lock.release()) {
-                log.warn("replaced", "lock file " + request.lockFile() + " was removed or replaced while the command ran: it is left"
+                log.warn("replaced", "lock file " + request.lockFile + " was removed or replaced while the command ran: it is left"
                     + " alone; another instance may have run at the same time");
             }
         } catch (TaskException e) {
-            if (outcome instanceof Outcome.Stopped || outcome instanceof Outcome.TimedOut && !request.exitZero()) {
+            if (outcome.ending == Ending.STOPPED || outcome.exitStatus == ExitStatus.TIMEOUT && outcome.ending == Ending.TIMEOUT) {
                 log.error("error", e.getMessage());
             } else {
-                outcome = new Outcome.Broken(run, e);
+                outcome = Outcome.error(run, e);
             }
         }
         lock = null;
@@ -921,40 +898,38 @@ final class Execution {
 
     /** Writes the metrics, notifies, and logs the outcome as the last line; returns the exit status. */
     int finish() {
-        int exitStatus = outcome.exitStatus(request);
-        if (request.metricsFile() != null) {
+        if (request.metricsFile != null) {
             try {
-                Metrics.write(request, outcome, exitStatus);
+                Metrics.write(request, outcome);
             } catch (IOException | TaskException e) {
-                log.warn("metrics", "cannot write metrics file " + request.metricsFile() + ": " + Text.reason(e));
+                log.warn("metrics", "cannot write metrics file " + request.metricsFile + ": " + Text.reason(e));
             }
         }
-        if (request.notifyCommand() != null) {
+        if (request.notifyCommand != null) {
             if (recovered != null) {
-                notify("recovered", "took over stale lock " + request.lockFile() + ": " + recovered.deaths(), exitStatus);
+                notify("recovered", "took over stale lock " + request.lockFile + ": " + recovered.proof());
             }
-            String event = outcome.notification();
-            if (event != null) {
-                notify(event, outcome.message(request), exitStatus);
+            if (outcome.ending.notifies) {
+                notify(outcome.ending.event(), outcome.message(request.command));
             }
         }
-        log.outcome(outcome, exitStatus);
-        return exitStatus;
+        log.outcome(outcome);
+        return outcome.exitStatus;
     }
 
-    private void notify(String event, String message, int exitStatus) {
+    private void notify(String event, String message) {
         try {
-            Process process = Notification.start(request, owner, outcome, event, message, exitStatus);
+            Process process = Notification.start(request, owner, outcome, event, message);
             synchronized (this) {
                 tree = new ProcessTree(Processes.idOf(process), null);
             }
             if (!process.waitFor(Notification.LONGEST_SECONDS, TimeUnit.SECONDS)) {
                 tree.end(Duration.ofSeconds(1));
                 log.warn("notify", "notification command was ended after " + Notification.LONGEST_SECONDS + " s: "
-                    + Text.oneLine(request.notifyCommand()));
+                    + Text.oneLine(request.notifyCommand));
             } else if (process.exitValue() != 0) {
                 log.warn("notify", "notification command failed with status " + process.exitValue() + ": "
-                    + Text.oneLine(request.notifyCommand()));
+                    + Text.oneLine(request.notifyCommand));
             }
         } catch (IOException | OutOfMemoryError e) {
             log.warn("notify", "cannot start the notification command: " + Text.reason(e));
@@ -969,7 +944,7 @@ final class Execution {
 
     /** Ends the request with an error of its caller's. */
     void fail(TaskException error) {
-        outcome = new Outcome.Broken(run, error);
+        outcome = Outcome.error(run, error);
     }
 }
 
@@ -977,218 +952,105 @@ final class Execution {
 record Run(long startedMillis, long durationMillis) {
 }
 
-/** How a request ended. Exit status, log line, JSON, metrics and notification are views of it. */
-sealed interface Outcome {
-    /** The name of the ending in logs. */
-    String event();
-
-    int exitStatus(Request request);
-
-    /** One line: what happened, to what, what to do. */
-    String message(Request request);
-
-    default String level() {
-        return "ERROR";
-    }
-
-    /** The event for {@code --notify}, or null when nobody needs to know. */
-    default String notification() {
-        return event();
-    }
-
-    /** The command's run, or null when it did not start. */
-    default Run run() {
-        return null;
-    }
-
-    /** What was found in the lock's place on contention, or null. */
-    default Verdict verdict() {
-        return null;
-    }
-
-    /** The counter after this request, or -1 when it was neither read nor written. */
-    default long count() {
-        return -1;
-    }
-
-    /** The signal that ended the command or taskrunner, without SIG, or null. */
-    default String signal() {
-        return null;
-    }
-
-    record Succeeded(Run run) implements Outcome {
-        @Override
-        public String event() {
-            return "succeeded";
-        }
-
-        @Override
-        public String level() {
-            return "INFO";
-        }
-
-        @Override
-        public String notification() {
-            return null;
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return ExitStatus.OK;
-        }
-
-        @Override
-        public String message(Request request) {
-            return "command succeeded after " + Text.duration(run.durationMillis()) + ": " + Text.oneLine(request.command());
-        }
-    }
-
-    /** @param status the shell's exit status, 1 to 255 */
-    record Failed(Run run, int status) implements Outcome {
-        @Override
-        public String event() {
-            return "failed";
-        }
-
-        @Override
-        public String signal() {
-            return status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64 ? Text.signal(status - ExitStatus.SIGNAL) : null;
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return request.exitZero() ? ExitStatus.OK : status;
-        }
-
-        @Override
-        public String message(Request request) {
-            return "command failed with status " + status + (signal() == null ? "" : " (signal " + signal() + ")") + " after "
-                + Text.duration(run.durationMillis()) + ": " + Text.oneLine(request.command());
-        }
-    }
-
-    record TimedOut(Run run) implements Outcome {
-        @Override
-        public String event() {
-            return "timeout";
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return request.exitZero() ? ExitStatus.OK : ExitStatus.TIMEOUT;
-        }
-
-        @Override
-        public String message(Request request) {
-            return "command ended by --timeout " + Text.duration(request.timeout().toMillis()) + ": "
-                + Text.oneLine(request.command());
-        }
-    }
-
-    record Stopped(Run run, Execution.StopSignal stopSignal) implements Outcome {
-        @Override
-        public String event() {
-            return "stopped";
-        }
-
-        @Override
-        public String level() {
-            return "WARN";
-        }
-
-        @Override
-        public String notification() {
-            return null;
-        }
-
-        @Override
-        public String signal() {
-            return stopSignal.name();
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return ExitStatus.SIGNAL + stopSignal.number();
-        }
-
-        @Override
-        public String message(Request request) {
-            return run == null ? "stopped by SIG" + signal() + " before the command started: " + Text.oneLine(request.command())
-                : "stopped by SIG" + signal() + " after " + Text.duration(run.durationMillis()) + ", all processes of the command are gone: "
-                    + Text.oneLine(request.command());
-        }
-    }
-
-    /** Contention that is not reported. */
-    record Contended(Verdict verdict, long count) implements Outcome {
-        @Override
-        public String event() {
-            return "contention";
-        }
-
-        @Override
-        public String level() {
-            return "WARN";
-        }
-
-        @Override
-        public String notification() {
-            return null;
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return request.conflictExitStatus();
-        }
-
-        @Override
-        public String message(Request request) {
-            return verdict.message() + (count < 0 ? "; contention, not counted (threshold 0)"
-                : "; contention " + count + ", threshold " + request.threshold()
-                    + (count > request.threshold() ? ": the next one is reported" : ""));
-        }
-    }
-
-    /** Contention beyond the threshold. @param contentions how many there were, this one included */
-    record Reported(Verdict verdict, long contentions) implements Outcome {
-        @Override
-        public String event() {
-            return "threshold";
-        }
-
-        @Override
-        public long count() {
-            return 0;
-        }
-
-        @Override
-        public int exitStatus(Request request) {
-            return ExitStatus.THRESHOLD;
-        }
-
-        @Override
-        public String message(Request request) {
-            return "task " + request.lockFile() + ": contention " + contentions + " exceeds threshold " + request.threshold() + "; "
-                + verdict.message() + "; " + verdict.advice() + "; the counter starts again at 0";
-        }
-    }
-
+/** The ways a request can end, by their names in logs. */
+enum Ending {
+    SUCCEEDED("INFO", false), FAILED("ERROR", true), TIMEOUT("ERROR", true), STOPPED("WARN", false), CONTENTION("WARN", false),
+    /** Contention beyond the threshold. */
+    THRESHOLD("ERROR", true),
     /** The request could not do its work, or not release the lock. */
-    record Broken(Run run, TaskException error) implements Outcome {
-        @Override
-        public String event() {
-            return "error";
-        }
+    ERROR("ERROR", true);
 
-        @Override
-        public int exitStatus(Request request) {
-            return error.exitStatus;
-        }
+    final String level;
+    /** Whether a person should know. */
+    final boolean notifies;
 
-        @Override
-        public String message(Request request) {
-            return error.getMessage();
+    Ending(String level, boolean notifies) {
+        this.level = level;
+        this.notifies = notifies;
+    }
+
+    String event() {
+        return name().toLowerCase(Locale.ROOT);
+    }
+}
+
+/** How a request ended, and what is told about it. */
+final class Outcome {
+    final Ending ending;
+    final int exitStatus;
+    private final String text;
+    private final boolean namesCommand;
+    /** The command's run, or null when it did not start. */
+    Run run;
+    /** What was found in the lock's place on contention, or null. */
+    Verdict verdict;
+    /** The counter after this request, or -1 when it was neither read nor written. */
+    long count = -1;
+    /** The signal that ended the command or taskrunner, without SIG, or null. */
+    String signal;
+    /** The shell's exit status when the command failed. */
+    int status;
+    TaskException error;
+
+    private Outcome(Ending ending, int exitStatus, String text, boolean namesCommand, Run run) {
+        this.ending = ending;
+        this.exitStatus = exitStatus;
+        this.text = text;
+        this.namesCommand = namesCommand;
+        this.run = run;
+    }
+
+    /** One line: what happened, to what, what to do. @param command the command as it may be shown */
+    String message(String command) {
+        return namesCommand ? text + ": " + Text.oneLine(command) : text;
+    }
+
+    /** @param status the shell's exit status */
+    static Outcome ended(Request request, Run run, int status) {
+        String after = " after " + Text.duration(run.durationMillis());
+        if (status == 0) {
+            return new Outcome(Ending.SUCCEEDED, ExitStatus.OK, "command succeeded" + after, true, run);
         }
+        String signal = status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64 ? Text.signal(status - ExitStatus.SIGNAL) : null;
+        Outcome outcome = new Outcome(Ending.FAILED, request.exitZero ? ExitStatus.OK : status, "command failed with status " + status
+            + (signal == null ? "" : " (signal " + signal + ")") + after, true, run);
+        outcome.signal = signal;
+        outcome.status = status;
+        return outcome;
+    }
+
+    static Outcome timedOut(Request request, Run run) {
+        return new Outcome(Ending.TIMEOUT, request.exitZero ? ExitStatus.OK : ExitStatus.TIMEOUT, "command ended by --timeout "
+            + Text.duration(request.timeout.toMillis()), true, run);
+    }
+
+    /** @param run or null when the command did not start */
+    static Outcome stopped(Run run, Execution.StopSignal signal) {
+        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), "stopped by SIG" + signal.name() + (run == null
+            ? " before the command started" : " after " + Text.duration(run.durationMillis()) + ", all processes of the command are gone"),
+            true, run);
+        outcome.signal = signal.name();
+        return outcome;
+    }
+
+    static Outcome contended(Request request, Verdict verdict, FailureCounter.Count count) {
+        long n = count.value();
+        Outcome outcome = count.reported()
+            ? new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.lockFile + ": contention " + n + " exceeds threshold "
+                + request.threshold + "; " + verdict.message() + "; " + verdict.advice() + "; the counter starts again at 0", false, null)
+            : new Outcome(Ending.CONTENTION, request.conflictExitStatus, verdict.message() + (n < 0
+                ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + request.threshold
+                    + (n > request.threshold ? ": the next one is reported" : "")), false, null);
+        outcome.verdict = verdict;
+        outcome.count = count.reported() ? 0 : n;
+        return outcome;
+    }
+
+    /** @param run or null when the command did not start */
+    static Outcome error(Run run, TaskException error) {
+        Outcome outcome = new Outcome(Ending.ERROR, error.exitStatus, error.getMessage(), false, run);
+        outcome.error = error;
+        return outcome;
     }
 }
 
@@ -1246,14 +1108,9 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
         return "command-pid=" + command.pid() + "\ncommand-start=" + command.start() + "\n";
     }
 
-    /** Whether the bytes are a record or the torn beginning of one. */
-    static boolean mayBe(String text) {
-        return text.startsWith(MAGIC) || MAGIC.startsWith(text);
-    }
-
     /** The record in the file, or null when it holds none. */
     static Owner read(FileChannel file) throws IOException {
-        return parse(Text.read(file, LONGEST));
+        return parse(RegularFiles.read(file, LONGEST));
     }
 
     private static Owner parse(String text) {
@@ -1274,12 +1131,22 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
             Owner owner = new Owner(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
                 Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
                 values.get("user"), values.get("started"), command);
-            boolean whole = owner.runId != null && !owner.runId.isEmpty() && owner.pidNamespace != null && owner.host != null
-                && owner.bootId != null && owner.user != null && owner.started != null;
-            return whole ? owner : null;
+            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user", "started"));
+            return whole && !owner.runId.isEmpty() ? owner : null;
         } catch (NumberFormatException e) {
             return null;
         }
+    }
+
+    /** How long it has been running, by its own clock, for messages. */
+    String age() {
+        long since = Text.millis(started);
+        return since < 0 ? "an unknown time" : Text.duration(Math.max(0, System.currentTimeMillis() - since) / 1000 * 1000);
+    }
+
+    Json json() {
+        Json json = new Json().put("run_id", runId).put("pid", runner.pid()).put("user", user).put("host", host).put("started", started);
+        return command == null ? json : json.put("command_pid", command.pid());
     }
 
     /** For messages: {@code pid 4711 (root@db1) since 2026-11-24T02:00:03Z}. */
@@ -1289,97 +1156,82 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
     }
 }
 
-/** What was found at a lock file's path. */
-record Verdict(State state, Path lockFile, Owner owner, List<Long> pids, String why) {
+/**
+ * What was found at a lock file's path.
+ *
+ * @param owner what its record says, or null without one
+ * @param proof what proves it stale, else null
+ * @param message one line without an end mark
+ * @param advice what to do when the lock does not go away
+ */
+record Verdict(State state, Owner owner, String proof, String message, String advice) {
     enum State {
         /** Nothing is there. */
-        FREE,
+        FREE(ExitStatus.OK),
         /** Its runner lives. */
-        HELD,
+        HELD(ExitStatus.STATUS_HELD),
         /** Its runner is dead, processes of its run live. */
-        ORPHANED,
+        ORPHANED(ExitStatus.STATUS_LEFT_BEHIND),
         /** Its runner and every process of its run are proven dead. */
-        STALE,
+        STALE(ExitStatus.STATUS_LEFT_BEHIND),
         /** Something else than taskrunner made it. */
-        FOREIGN,
+        FOREIGN(ExitStatus.STATUS_HELD),
         /** Made by taskrunner, and nothing can be proven. */
-        UNKNOWN;
+        UNKNOWN(ExitStatus.STATUS_HELD);
+
+        /** Of {@code status}. */
+        final int exitStatus;
+
+        State(int exitStatus) {
+            this.exitStatus = exitStatus;
+        }
 
         String text() {
-            return name().toLowerCase(java.util.Locale.ROOT);
+            return name().toLowerCase(Locale.ROOT);
         }
     }
 
-    static Verdict of(State state, Path lockFile, Owner owner, String why) {
-        return new Verdict(state, lockFile, owner, List.of(), why);
+    static Verdict free(Path lock) {
+        return new Verdict(State.FREE, null, null, "lock " + lock + " is free", "");
     }
 
-    /** One line without an end mark. */
-    String message() {
-        String lock = "lock " + lockFile;
-        switch (state) {
-            case FREE:
-                return lock + " is free";
-            case HELD:
-                return lock + " is held by " + (owner == null ? "a process that left no record in it" : owner.describe()
-                    + ", running for " + age()) + (why == null ? "" : " (" + why + ")");
-            case ORPHANED:
-                return lock + " is orphaned: its taskrunner, " + owner.describe() + ", is dead, but of its run "
-                    + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live")
-                    + ": wait, or end with: kill " + Text.list(pids).replace(',', ' ');
-            case STALE:
-                return lock + " is stale: " + deaths() + "; without --on-stale report it is taken over";
-            case FOREIGN:
-                return lock + " is foreign: " + why;
-            default:
-                return lock + " of " + (owner == null ? "an unknown run" : owner.describe()) + " cannot be judged: " + why
-                    + "; if its task does not run: rm " + lockFile;
-        }
+    /** @param note or null */
+    static Verdict held(Path lock, Owner owner, String note) {
+        String by = owner == null ? "a process that left no record in it" : owner.describe() + ", running for " + owner.age();
+        String advice = owner == null ? "look for its holder with: fuser -v " + lock
+            : "look with: ps -o pid,stat,etime,args -p " + owner.runner().pid()
+                + (owner.command() == null ? "" : "," + owner.command().pid()) + "; if it is stuck, kill " + owner.runner().pid()
+                + " ends the command and frees the lock";
+        return new Verdict(State.HELD, owner, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
     }
 
-    /** What proves it stale. */
-    String deaths() {
-        return "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
+    static Verdict orphaned(Path lock, Owner owner, List<Long> pids) {
+        return new Verdict(State.ORPHANED, owner, null, "lock " + lock + " is orphaned: its taskrunner, " + owner.describe()
+            + ", is dead, but of its run " + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live") + ": wait, or end with: kill "
+            + Text.list(pids).replace(',', ' '),
+            "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over");
     }
 
-    /** What to do when the lock does not go away. */
-    String advice() {
-        switch (state) {
-            case HELD:
-                return owner == null ? "look for its holder with: fuser -v " + lockFile
-                    : "look with: ps -o pid,stat,etime,args -p " + owner.runner().pid()
-                        + (owner.command() == null ? "" : "," + owner.command().pid()) + "; if it is stuck, kill " + owner.runner().pid()
-                        + " ends the command and frees the lock";
-            case ORPHANED:
-                return "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over";
-            case STALE:
-                return "or: rm " + lockFile;
-            default:
-                return "look who made it with: ls -l " + lockFile;
-        }
+    /** @param why or null */
+    static Verdict stale(Path lock, Owner owner, String why) {
+        String proof = "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
+        return new Verdict(State.STALE, owner, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
+            "or: rm " + lock);
     }
 
-    private String age() {
-        long since = Text.millis(owner.started());
-        return since < 0 ? "an unknown time" : Text.duration(Math.max(0, System.currentTimeMillis() - since) / 1000 * 1000);
+    static Verdict foreign(Path lock, String why) {
+        return new Verdict(State.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
     }
 
-    Json holder() {
-        if (owner == null) {
-            return null;
-        }
-        Json json = new Json().put("run_id", owner.runId()).put("pid", owner.runner().pid()).put("user", owner.user())
-            .put("host", owner.host()).put("started", owner.started());
-        return owner.command() == null ? json : json.put("command_pid", owner.command().pid());
+    static Verdict unknown(Path lock, Owner owner, String why) {
+        return new Verdict(State.UNKNOWN, owner, null, "lock " + lock + " of " + (owner == null ? "an unknown run" : owner.describe())
+            + " cannot be judged: " + why + "; if its task does not run: rm " + lock, "look who made it with: ls -l " + lock);
     }
 }
 
 /**
- * A lock that this request holds, and the way to get one: the protocol of the specification's {@code lock.md}.
- *
- * <p>The lock file's existence is the lock. The kernel lock (fcntl(2)) on its inode, kept through open channels, marks that the
- * holder lives. Closing <em>any</em> channel of this JVM on that inode would drop it (POSIX), so none is opened a second time but
- * for {@link #sameInode}, whose channels stay open as long.
+ * A lock that this request holds, and the way to get one: the protocol of the specification's {@code lock.md}. The lock file's
+ * existence is the lock; the kernel lock on it marks that the holder lives.
  */
 final class LockFile {
     /** The locks that this JVM holds: asked before any lock file is opened. */
@@ -1387,27 +1239,25 @@ final class LockFile {
 
     private final Path path;
     private final Owner owner;
-    private final List<FileChannel> channels;
-
-    /** What came of one try. */
-    sealed interface Attempt {
-    }
-
-    /** @param recovered the stale lock that was taken over, or null */
-    record Acquired(LockFile lock, Verdict recovered) implements Attempt {
-    }
-
-    record Refused(Verdict verdict, FailureCounter.Count count) implements Attempt {
-    }
-
-    /** Device and inode, null where the system has none; nothing else can get them while the channels are open. */
+    private final LockedFile file;
+    /** Device and inode, null where the system has none; nothing else can get them while the file is open. */
     private final Object inode;
 
-    private LockFile(Path path, Owner owner, List<FileChannel> channels, Object inode) {
+    /**
+     * What came of one try.
+     *
+     * @param lock null on contention
+     * @param verdict what holds the task off; with a lock: the stale one that was taken over, or null
+     */
+    record Attempt(LockFile lock, Verdict verdict, FailureCounter.Count count) {
+    }
+
+    private LockFile(Path path, Owner owner, LockedFile file) throws IOException {
+        BasicFileAttributes attributes = RegularFiles.attributes(path);
         this.path = path;
         this.owner = owner;
-        this.channels = channels;
-        this.inode = inode;
+        this.file = file;
+        this.inode = attributes == null ? null : attributes.fileKey();
     }
 
     static Path gateOf(Path lockFile) {
@@ -1421,76 +1271,41 @@ final class LockFile {
      * @throws TaskException 73 when the lock file cannot be created, 74 on I/O errors, 65 on a counter file that holds no counter
      */
     static Attempt attempt(Request request, Owner owner, boolean count) throws TaskException {
-        Path path = request.lockFile();
-        while (true) {
-            try (Gate gate = Gate.enter(gateOf(path), Owner.MAGIC)) {
-                Attempt attempt = inside(gate, request, owner, count);
-                if (attempt != null) {
-                    return attempt;
-                }
+        Attempt attempt = null;
+        while (attempt == null) {
+            try (Gate gate = Gate.enter(gateOf(request.lockFile), Owner.MAGIC)) {
+                attempt = inside(gate, request, owner, count);
             } catch (IOException e) {
-                throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
+                throw new TaskException(ExitStatus.IO, "lock file " + request.lockFile + ": " + Text.reason(e), e);
             }
         }
+        return attempt;
     }
 
     /** @return null when the gate was removed meanwhile, as by a cleaner: then enter anew */
     private static Attempt inside(Gate gate, Request request, Owner owner, boolean count) throws TaskException, IOException {
-        Path path = request.lockFile();
-        FailureCounter counter = new FailureCounter(request.counterFile(), request.threshold());
+        Path path = request.lockFile;
+        FailureCounter counter = new FailureCounter(request.counterFile, request.threshold);
         Verdict recovered = null;
         while (true) {
-            Found found = look(path, gate);
-            if (found == null) {
-                gate.write(owner.text());
-                long cleared = counter.reset();
-                boolean linked = false;
-                try {
-                    linked = link(path, gate);
-                } finally {
-                    if (!linked) {
-                        counter.restore(cleared);
+            try (Found found = look(path, gate)) {
+                if (found == null) {
+                    counter.check();
+                    gate.write(owner.text());
+                    if (link(path, gate)) {
+                        LockFile lock = held(path, gate, owner, counter);
+                        return lock == null ? null : new Attempt(lock, recovered, FailureCounter.NOT_COUNTED);
+                    }
+                } else if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale) {
+                    return new Attempt(null, found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
+                } else {
+                    counter.check();
+                    if (gate.remove(path)) {
+                        recovered = found.verdict;
                     }
                 }
-                if (linked) {
-                    LockFile lock = held(path, gate, owner);
-                    return lock == null ? null : new Acquired(lock, recovered);
-                }
-                continue;
-            }
-            try {
-                if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale()) {
-                    return new Refused(found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
-                }
-                counter.check();
-                if (found.removed(gate)) {
-                    recovered = found.verdict;
-                }
-            } finally {
-                found.close();
             }
         }
-    }
-
-    /** @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's node */
-    private static LockFile held(Path path, Gate gate, Owner owner) throws IOException {
-        try {
-            BasicFileAttributes attributes = attributes(path);
-            List<FileChannel> node = gate.leaveWithNode();
-            if (node != null) {
-                HELD.put(path, owner);
-                return new LockFile(path, owner, node, attributes == null ? null : attributes.fileKey());
-            }
-        } catch (IOException e) {
-            Files.deleteIfExists(path);
-            throw e;
-        }
-        FileChannel same = sameInode(path);
-        if (same != null) {
-            gate.keepOpen(same);
-            Files.delete(path);
-        }
-        return null;
     }
 
     private static boolean link(Path path, Gate gate) throws TaskException {
@@ -1505,52 +1320,40 @@ final class LockFile {
         }
     }
 
+    /** @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's node */
+    private static LockFile held(Path path, Gate gate, Owner owner, FailureCounter counter) throws TaskException, IOException {
+        boolean held = false;
+        try {
+            counter.clear();
+            LockFile lock = new LockFile(path, owner, gate.file());
+            held = gate.leaveWithFile();
+            if (held) {
+                HELD.put(path, owner);
+                return lock;
+            }
+        } finally {
+            if (!held) {
+                gate.remove(path);
+            }
+        }
+        return null;
+    }
+
     /** Judges the lock file without changing anything, for {@code status}. */
     static Verdict judge(Path path) throws TaskException {
-        try {
-            if (!Files.isWritable(path.getParent())) {
-                return verdict(look(path, null), path);
-            }
-            try (Gate gate = Gate.enter(gateOf(path), Owner.MAGIC)) {
-                return verdict(look(path, gate), path);
-            }
+        try (Gate gate = Files.isWritable(path.getParent()) ? Gate.enter(gateOf(path), Owner.MAGIC) : null; Found found = look(path, gate)) {
+            return found == null ? Verdict.free(path) : found.verdict;
         } catch (IOException e) {
             throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
         }
     }
 
-    private static Verdict verdict(Found found, Path path) throws IOException {
-        if (found == null) {
-            return Verdict.of(Verdict.State.FREE, path, null, null);
-        }
-        found.close();
-        return found.verdict;
-    }
-
-    /** A lock file that was judged; open until it is decided what becomes of it. */
-    private record Found(Path path, Verdict verdict, FileChannel channel) {
-        /** Removes the very file that was judged; false when another one is there by now. */
-        boolean removed(Gate gate) throws TaskException {
-            try {
-                FileChannel same = sameInode(path);
-                if (same == null) {
-                    return false;
-                }
-                // It may be the gate's own inode: closing the channel would drop the gate's kernel lock and let a second request in.
-                gate.keepOpen(same);
-                Files.delete(path);
-                return true;
-            } catch (NoSuchFileException e) {
-                return false;
-            } catch (IOException e) {
-                throw new TaskException(ExitStatus.IO, "cannot take over stale lock file " + path + ": " + Text.reason(e)
-                    + "; remove it as its owner", e);
-            }
-        }
-
-        void close() throws IOException {
-            if (channel != null) {
-                channel.close();
+    /** A lock file that was judged; open until it is decided what becomes of it. @param file or null when the gate keeps it open */
+    private record Found(Verdict verdict, LockedFile file) implements AutoCloseable {
+        @Override
+        public void close() throws IOException {
+            if (file != null) {
+                file.close();
             }
         }
     }
@@ -1558,85 +1361,168 @@ final class LockFile {
     /** What is at the path, or null when nothing is. @param gate the gate that the caller is in, or null */
     private static Found look(Path path, Gate gate) throws TaskException, IOException {
         while (true) {
-            BasicFileAttributes attributes = attributes(path);
+            BasicFileAttributes attributes = RegularFiles.attributes(path);
             if (attributes == null) {
                 return null;
             }
             if (!attributes.isRegularFile()) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "lock file " + path + ": " + kind(attributes)
+                throw new TaskException(ExitStatus.CANNOT_CREATE, "lock file " + path + ": " + RegularFiles.kind(attributes)
                     + " is in its place: remove it or choose another --lockfile");
             }
             Owner own = HELD.get(path);
             if (own != null) {
-                return new Found(path, Verdict.of(Verdict.State.HELD, path, own, null), null);
+                return new Found(Verdict.held(path, own, null), null);
             }
             FileChannel channel;
             try {
-                channel = FileChannel.open(path, READ_ONLY);
+                channel = FileChannel.open(path, RegularFiles.READ);
             } catch (NoSuchFileException e) {
                 continue;
             } catch (AccessDeniedException e) {
-                return new Found(path, Verdict.of(Verdict.State.UNKNOWN, path, null, "this user may not read it"), null);
+                return new Found(Verdict.unknown(path, null, "this user may not read it"), null);
             }
+            LockedFile file = new LockedFile(channel);
             boolean keep = false;
             try {
                 FileLock probe = channel.tryLock(0, Long.MAX_VALUE, true);
                 Owner owner = Owner.read(channel);
-                if (probe == null) {
+                Verdict verdict = probe == null ? Verdict.held(path, owner, null) : file.isAt(path) ? Evidence.judge(path, owner) : null;
+                if (verdict != null) {
                     keep = true;
-                    return new Found(path, Verdict.of(Verdict.State.HELD, path, owner, null), channel);
-                }
-                FileChannel same = sameInode(path);
-                if (same != null) {
-                    same.close();
-                    Found found = new Found(path, Evidence.judge(path, owner), channel);
-                    keep = true;
-                    return found;
+                    return new Found(verdict, file);
                 }
             } catch (UncheckedIOException e) {
                 throw e.getCause();
             } catch (OverlappingFileLockException e) {
                 // The gate's own inode, and its kernel lock is ours: its owner died between link and unlink, before the command.
                 Owner owner = Owner.read(channel);
-                gate.keepOpen(channel);
+                gate.file().keepOpen(channel);
                 keep = true;
-                return new Found(path, owner == null ? Verdict.of(Verdict.State.FOREIGN, path, null, "it holds no record")
-                    : Verdict.of(Verdict.State.STALE, path, owner, "killed before the command started"), null);
+                return new Found(owner == null ? Verdict.foreign(path, "it holds no record")
+                    : Verdict.stale(path, owner, "killed before the command started"), null);
             } finally {
                 if (!keep) {
-                    channel.close();
+                    file.close();
                 }
             }
         }
     }
 
-    private static final Set<OpenOption> READ_ONLY = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
+    /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
+    void recordCommand(ProcessId command) {
+        try {
+            file.append(Owner.commandText(command));
+        } catch (IOException e) {
+            // a full disk here must not end a command that runs
+        }
+    }
 
     /**
-     * A channel on the file at the path, when this JVM holds a kernel lock on its inode; otherwise null. Java has no fstat(2), but
-     * its table of file locks is keyed by device and inode of the open file, so that an overlapping lock proves the same inode.
+     * Removes the lock file, outside the gate, then lets the kernel lock go.
+     *
+     * @return false when the path no longer leads to this lock: then it is left alone
+     * @throws TaskException 74 when it has become a folder (EISDIR) or cannot be removed
      */
-    static FileChannel sameInode(Path path) throws IOException {
-        BasicFileAttributes attributes = attributes(path);
+    boolean release() throws TaskException {
+        try {
+            BasicFileAttributes attributes = RegularFiles.attributes(path);
+            if (attributes != null && attributes.isDirectory()) {
+                throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path
+                    + " has become a folder (EISDIR): remove it with: rmdir " + path);
+            }
+            // the inode's number serves where this user may no longer read the file
+            if (!file.isAt(path) && (attributes == null || inode == null || !inode.equals(attributes.fileKey()))) {
+                return false;
+            }
+            return Files.deleteIfExists(path);
+        } catch (IOException e) {
+            throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path + ": " + Text.reason(e)
+                + "; remove it with: rm " + path, e);
+        } finally {
+            abandon();
+        }
+    }
+
+    /** Lets the kernel lock go and leaves the lock file: what still runs makes it orphaned. */
+    void abandon() {
+        file.close();
+        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may hold the lock by now
+        HELD.remove(path, owner);
+    }
+}
+
+/**
+ * A file whose inode this JVM has open and, by a kernel lock (fcntl(2)), locked. Closing <em>any</em> channel of this JVM on the inode
+ * drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
+ */
+final class LockedFile implements AutoCloseable {
+    private final List<FileChannel> channels = new ArrayList<>(3);
+
+    LockedFile(FileChannel channel) {
+        channels.add(channel);
+    }
+
+    /**
+     * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device and inode of the open
+     * file, so that an overlapping lock proves the same inode.
+     */
+    boolean isAt(Path path) throws IOException {
+        BasicFileAttributes attributes = RegularFiles.attributes(path);
         if (attributes == null || !attributes.isRegularFile()) {
-            return null;
+            return false;
         }
         FileChannel channel;
         try {
-            channel = FileChannel.open(path, READ_ONLY);
+            channel = FileChannel.open(path, RegularFiles.READ);
         } catch (NoSuchFileException | AccessDeniedException e) {
-            return null;
+            return false;
         }
         try {
             channel.tryLock(0, Long.MAX_VALUE, true);
         } catch (OverlappingFileLockException e) {
-            return channel;
+            channels.add(channel);
+            return true;
         }
         channel.close();
-        return null;
+        return false;
     }
 
-    /** The attributes of the file itself, links not followed, or null when there is none. */
+    void keepOpen(FileChannel channel) {
+        channels.add(channel);
+    }
+
+    /** Replaces the content and forces it to the disk. */
+    void write(String text) throws IOException {
+        channels.get(0).truncate(0);
+        append(text);
+        channels.get(0).force(false);
+    }
+
+    void append(String text) throws IOException {
+        RegularFiles.write(channels.get(0), text, channels.get(0).size());
+    }
+
+    @Override
+    public void close() {
+        for (FileChannel channel : channels) {
+            try {
+                channel.close();
+            } catch (IOException e) {
+                // the descriptor is gone all the same, see close(2)
+            }
+        }
+    }
+}
+
+/** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
+final class RegularFiles {
+    static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
+    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
+    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW,
+        LinkOption.NOFOLLOW_LINKS);
+
+    /** The attributes of the file itself, or null when there is none. */
     static BasicFileAttributes attributes(Path path) throws IOException {
         try {
             return Files.readAttributes(path, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS);
@@ -1654,58 +1540,23 @@ final class LockFile {
         return attributes.isDirectory() ? "a folder" : attributes.isSymbolicLink() ? "a symbolic link" : "a special file";
     }
 
-    /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
-    void recordCommand(ProcessId command) {
-        try {
-            FileChannel node = channels.get(0);
-            node.write(ByteBuffer.wrap(Owner.commandText(command).getBytes(StandardCharsets.UTF_8)), node.size());
-        } catch (IOException e) {
-            // a full disk here must not end a command that runs
+    /** The first bytes of the file as text. */
+    static String read(FileChannel file, int longest) throws IOException {
+        ByteBuffer bytes = ByteBuffer.allocate(longest);
+        while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
+            continue;
+        }
+        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
+    }
+
+    static void write(FileChannel file, String text, long from) throws IOException {
+        ByteBuffer bytes = ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8));
+        while (bytes.hasRemaining()) {
+            file.write(bytes, from + bytes.position());
         }
     }
 
-    /**
-     * Removes the lock file, outside the gate, then lets the kernel lock go.
-     *
-     * @return false when the path no longer leads to this lock: then it is left alone
-     * @throws TaskException 74 when it has become a folder (EISDIR) or cannot be removed
-     */
-    boolean release() throws TaskException {
-        try {
-            BasicFileAttributes attributes = attributes(path);
-            if (attributes != null && attributes.isDirectory()) {
-                throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path
-                    + " has become a folder (EISDIR): remove it with: rmdir " + path);
-            }
-            FileChannel same = sameInode(path);
-            if (same != null) {
-                channels.add(same);
-            } else if (attributes == null || inode == null || !inode.equals(attributes.fileKey())) {
-                return false;
-            }
-            Files.delete(path);
-            return true;
-        } catch (NoSuchFileException e) {
-            return false;
-        } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path + ": " + Text.reason(e)
-                + "; remove it with: rm " + path, e);
-        } finally {
-            abandon();
-        }
-    }
-
-    /** Lets the kernel lock go and leaves the lock file: what still runs makes it orphaned. */
-    void abandon() {
-        for (FileChannel channel : channels) {
-            try {
-                channel.close();
-            } catch (IOException e) {
-                // the descriptor is gone all the same, see close(2)
-            }
-        }
-        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may hold the lock by now
-        HELD.remove(path, owner);
+    private RegularFiles() {
     }
 }
 
@@ -1716,93 +1567,56 @@ final class Evidence {
 
     static Verdict judge(Path path, Owner owner) throws IOException {
         if (owner == null) {
-            return Verdict.of(Verdict.State.FOREIGN, path, null, "taskrunner did not make it, it holds the task off until somebody"
-                + " removes it: rm " + path);
+            return Verdict.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
         }
         if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
-            return unknown(path, owner, "without /proc nothing can be proven: mount it");
+            return Verdict.unknown(path, owner, "without /proc nothing can be proven: mount it");
         }
         if (!owner.bootId().equals(Processes.bootId())) {
             if (!owner.host().equals(Processes.host())) {
-                return unknown(path, owner, "it was made on another machine, " + owner.host());
+                return Verdict.unknown(path, owner, "it was made on another machine, " + owner.host());
             }
             String type = Files.getFileStore(path).type();
             return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, owner, "the machine was started again since")
-                : unknown(path, owner, "it was made before the last boot, on a " + type + " file system that others may share");
+                : Verdict.unknown(path, owner, "it was made before the last boot, on a " + type + " file system that others may share");
         }
         if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
-            return unknown(path, owner, "it was made in another container (pid namespace)");
+            return Verdict.unknown(path, owner, "it was made in another container (pid namespace)");
         }
         if (Processes.lives(owner.runner())) {
-            return Verdict.of(Verdict.State.HELD, path, owner, "its kernel lock is gone: the lock file was copied or restored");
+            return Verdict.held(path, owner, "its kernel lock is gone: the lock file was copied or restored");
         }
-        if (!Processes.HAVE_PROC) {
-            return byRecord(path, owner);
+        if (!Processes.HAVE_PROC && owner.command() == null) {
+            return Verdict.unknown(path, owner, "its taskrunner is dead and the record names no command");
         }
-        Verdict first = byEnvironment(path, owner);
+        Verdict first = byProcesses(path, owner);
         // a process that forks or executes while /proc is read can be missed once
-        return first.state() == Verdict.State.STALE ? byEnvironment(path, owner) : first;
+        return first.state() == Verdict.State.STALE ? byProcesses(path, owner) : first;
     }
 
-    private static Verdict byEnvironment(Path path, Owner owner) throws IOException {
-        List<Long> alive = new ArrayList<>();
-        List<Long> hidden = new ArrayList<>();
+    private static Verdict byProcesses(Path path, Owner owner) throws IOException {
         Map<Long, Processes.Entry> all = Processes.all();
-        for (Processes.Entry process : all.values()) {
-            if (process.dead() || process.id().equals(Processes.self())) {
-                continue;
-            }
-            if (process.id().equals(owner.command())) {
-                alive.add(process.id().pid());
-                continue;
-            }
-            if (process.id().start() < owner.runner().start()) {
-                continue;
-            }
-            switch (Processes.belongsTo(process, owner.runId())) {
-                case YES -> alive.add(process.id().pid());
-                case HIDDEN -> {
-                    // A run's process whose parent died belongs to pid 1 or another reaper: below an older process it was never of the run.
-                    Processes.Entry parent = all.get(process.parent());
-                    if (parent == null || process.parent() == 1 || parent.id().start() >= owner.runner().start()) {
-                        hidden.add(process.id().pid());
-                    }
-                }
-                case NO -> {
-                }
-            }
+        List<Long> hidden = new ArrayList<>();
+        List<Long> alive = new ArrayList<>();
+        for (ProcessId id : new ProcessTree(owner.command(), owner.runId()).alive(all, owner.runner().start(), hidden)) {
+            alive.add(id.pid());
         }
         if (!alive.isEmpty()) {
-            return new Verdict(Verdict.State.ORPHANED, path, owner, alive, null);
+            return Verdict.orphaned(path, owner, alive);
         }
-        if (!all.containsKey(1L)) {
-            return unknown(path, owner, "/proc hides other users' processes (hidepid), and one may be of its run");
+        if (Processes.HAVE_PROC && !all.containsKey(1L)) {
+            return Verdict.unknown(path, owner, "/proc hides other users' processes (hidepid), and one may be of its run");
         }
         if (!hidden.isEmpty()) {
-            return unknown(path, owner, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run (environment"
-                + " not readable)");
+            return Verdict.unknown(path, owner, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
+                + " (environment not readable)");
         }
         return stale(path, owner, null);
     }
 
-    private static Verdict byRecord(Path path, Owner owner) throws IOException {
-        if (owner.command() == null) {
-            return unknown(path, owner, "its taskrunner is dead and the record names no command");
-        }
-        return Processes.lives(owner.command())
-            ? new Verdict(Verdict.State.ORPHANED, path, owner, List.of(owner.command().pid()), null) : stale(path, owner, null);
-    }
-
     private static Verdict stale(Path path, Owner owner, String why) throws IOException {
-        if (!Processes.isOwn(path)) {
-            return unknown(path, owner, "its run is dead, but the file belongs to another user, " + Files.getOwner(path,
-                LinkOption.NOFOLLOW_LINKS).getName());
-        }
-        return Verdict.of(Verdict.State.STALE, path, owner, why);
-    }
-
-    private static Verdict unknown(Path path, Owner owner, String why) {
-        return Verdict.of(Verdict.State.UNKNOWN, path, owner, why);
+        return Processes.isOwn(path) ? Verdict.stale(path, owner, why) : Verdict.unknown(path, owner,
+            "its run is dead, but the file belongs to another user, " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName());
     }
 
     private Evidence() {
@@ -1822,16 +1636,20 @@ final class Gate implements AutoCloseable {
         PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
 
     private final Path path;
-    private final List<FileChannel> channels = new ArrayList<>(3);
+    private final LockedFile file;
+    private boolean left;
 
-    private Gate(Path path, FileChannel node, FileChannel same) {
+    private Gate(Path path, LockedFile file) {
         this.path = path;
-        channels.add(node);
-        channels.add(same);
+        this.file = file;
     }
 
     Path path() {
         return path;
+    }
+
+    LockedFile file() {
+        return file;
     }
 
     /**
@@ -1870,70 +1688,56 @@ final class Gate implements AutoCloseable {
     }
 
     private static Gate tryEnter(Path path, String content) throws TaskException, IOException {
-        FileChannel node = open(path);
-        if (node == null) {
+        FileChannel channel = open(path);
+        if (channel == null) {
             return null;
         }
-        FileChannel same = null;
+        LockedFile file = new LockedFile(channel);
+        boolean entered = false;
         try {
-            if (node.tryLock() == null) {
+            if (channel.tryLock() == null || !file.isAt(path)) {
                 return null;
             }
-            same = LockFile.sameInode(path);
-            if (same == null) {
-                return null;
-            }
-            if (node.size() > 0) {
-                String text = Text.read(node, content.length());
-                if (!text.startsWith(content) && !content.startsWith(text)) {
-                    throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + path
-                        + " is needed for it but holds something else: move it away or choose another --lockfile");
-                }
+            String text = channel.size() == 0 ? "" : RegularFiles.read(channel, content.length());
+            if (!text.startsWith(content) && !content.startsWith(text)) {
+                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + path
+                    + " is needed for it but holds something else: move it away or choose another --lockfile");
             }
             if (!Processes.isOwn(path)) {
                 Files.delete(path);
                 return null;
             }
-            Gate gate = new Gate(path, node, same);
-            node = null;
-            return gate;
+            entered = true;
+            return new Gate(path, file);
         } catch (FileSystemException e) {
             throw cannotCreate(path, e);
         } catch (IOException e) {
             throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot lock " + path + ": " + Text.reason(e)
                 + "; the lock file needs a file system with kernel locks, such as /run/lock", e);
         } finally {
-            if (node != null) {
-                node.close();
-                if (same != null) {
-                    same.close();
-                }
+            if (!entered) {
+                file.close();
             }
         }
     }
 
-    private static final Set<OpenOption> EXISTING = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
-    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
-    private static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
-        StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
-
     /** The file at the gate's path, made if need be; null when it changed meanwhile or is another user's. */
     private static FileChannel open(Path path) throws TaskException {
         try {
-            BasicFileAttributes attributes = LockFile.attributes(path);
+            BasicFileAttributes attributes = RegularFiles.attributes(path);
             if (attributes == null) {
-                return FileChannel.open(path, NEW, MODE);
+                return FileChannel.open(path, RegularFiles.NEW, MODE);
             }
             if (!attributes.isRegularFile()) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + LockFile.kind(attributes) + " is at " + path
+                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + RegularFiles.kind(attributes) + " is at " + path
                     + ": remove it or choose another --lockfile");
             }
-            return FileChannel.open(path, EXISTING);
+            return FileChannel.open(path, RegularFiles.READ_WRITE);
         } catch (NoSuchFileException | FileAlreadyExistsException e) {
-            if (!Files.isDirectory(path.getParent())) {
-                throw cannotCreate(path, e);
+            if (Files.isDirectory(path.getParent())) {
+                return null;
             }
-            return null;
+            throw cannotCreate(path, e);
         } catch (AccessDeniedException e) {
             if (Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
                 return null;
@@ -1961,50 +1765,39 @@ final class Gate implements AutoCloseable {
         }
     }
 
-    /** Replaces the node's content and forces it to the disk, before the node becomes a lock file. */
+    /** Replaces the file's content, before it becomes a lock file. */
     void write(String text) throws IOException {
-        FileChannel node = channels.get(0);
-        node.truncate(0);
-        ByteBuffer bytes = ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8));
-        while (bytes.hasRemaining()) {
-            node.write(bytes, bytes.position());
+        file.write(text);
+    }
+
+    /** Removes what is at the path if it is a file that this JVM has locked; the gate keeps it open, since it may be its own. */
+    boolean remove(Path path) throws TaskException {
+        try {
+            return file.isAt(path) && Files.deleteIfExists(path);
+        } catch (IOException e) {
+            throw new TaskException(ExitStatus.IO, "cannot take over stale lock file " + path + ": " + Text.reason(e)
+                + "; remove it as its owner", e);
         }
-        node.force(false);
     }
 
-    /** Keeps one more channel on the node's inode open, since closing it would drop the kernel lock. */
-    void keepOpen(FileChannel channel) {
-        channels.add(channel);
-    }
-
-    /** Leaves the gate and hands over the node's channels with their kernel lock; null when the gate was removed meanwhile. */
-    List<FileChannel> leaveWithNode() throws IOException {
-        if (!unlink()) {
-            return null;
-        }
-        List<FileChannel> node = new ArrayList<>(channels);
-        channels.clear();
-        return node;
-    }
-
-    private boolean unlink() throws IOException {
-        FileChannel same = LockFile.sameInode(path);
-        if (same != null) {
-            channels.add(same);
+    /** Leaves the gate; the file with its kernel lock is the caller's. False, and nothing has happened, when the gate was removed meanwhile. */
+    boolean leaveWithFile() throws IOException {
+        left = file.isAt(path);
+        if (left) {
             Files.deleteIfExists(path);
         }
-        return same != null;
+        return left;
     }
 
     @Override
     public void close() throws IOException {
         try {
-            if (!channels.isEmpty()) {
-                unlink();
+            if (!left && file.isAt(path)) {
+                Files.deleteIfExists(path);
             }
         } finally {
-            for (FileChannel channel : channels) {
-                channel.close();
+            if (!left) {
+                file.close();
             }
             THIS_JVM.unlock();
         }
@@ -2018,7 +1811,6 @@ final class Gate implements AutoCloseable {
 final class FailureCounter {
     static final Count NOT_COUNTED = new Count(-1, false);
     private static final int LONGEST = 4096;
-    private static final Set<OpenOption> NEW = Set.of(StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
     private final Path file;
     private final int threshold;
 
@@ -2037,8 +1829,8 @@ final class FailureCounter {
      * @throws TaskException 65 when the file holds anything but an integer from 0 to 2^63-1, 74 when it cannot be read
      */
     long read() throws TaskException {
-        try (FileChannel channel = open(StandardOpenOption.READ)) {
-            return channel == null ? 0 : parse(Text.read(channel, LONGEST));
+        try (FileChannel channel = open(RegularFiles.READ)) {
+            return channel == null ? 0 : parse(RegularFiles.read(channel, LONGEST));
         } catch (IOException e) {
             throw unusable(e);
         }
@@ -2051,31 +1843,14 @@ final class FailureCounter {
         }
     }
 
-    /**
-     * Removes the counter file, unless the threshold is 0 or the file holds no counter.
-     *
-     * @return what it held, for {@link #restore}
-     */
-    long reset() throws TaskException {
-        if (threshold == 0) {
-            return 0;
-        }
-        try {
-            long count = 0;
-            if (LockFile.attributes(file) != null) {
-                count = read();
+    /** Removes the counter file, unless the threshold is 0. */
+    void clear() throws TaskException {
+        if (threshold > 0) {
+            try {
                 Files.deleteIfExists(file);
+            } catch (IOException e) {
+                throw unusable(e);
             }
-            return count;
-        } catch (IOException e) {
-            throw unusable(e);
-        }
-    }
-
-    /** Takes a reset back. */
-    void restore(long count) throws TaskException {
-        if (count > 0) {
-            write(count);
         }
     }
 
@@ -2094,41 +1869,32 @@ final class FailureCounter {
     private void write(long value) throws TaskException {
         boolean created = false;
         try {
-            FileChannel existing = open(StandardOpenOption.READ, StandardOpenOption.WRITE);
-            try (FileChannel channel = existing == null ? FileChannel.open(file, NEW) : existing) {
+            FileChannel existing = open(RegularFiles.READ_WRITE);
+            try (FileChannel channel = existing == null ? FileChannel.open(file, RegularFiles.NEW) : existing) {
                 created = existing == null;
                 String text = value + "\n";
-                String blanks = "\n".repeat((int) Math.max(0, channel.size() - text.length()));
-                ByteBuffer bytes = ByteBuffer.wrap((text + blanks).getBytes(StandardCharsets.US_ASCII));
-                while (bytes.hasRemaining()) {
-                    channel.write(bytes, bytes.position());
-                }
+                RegularFiles.write(channel, text + "\n".repeat((int) Math.max(0, channel.size() - text.length())), 0);
                 channel.truncate(text.length());
             }
         } catch (IOException e) {
             if (created) {
-                try {
-                    Files.deleteIfExists(file);
-                } catch (IOException ignored) {
-                    // an empty counter file counts as 0
-                }
+                file.toFile().delete(); // an empty counter file counts as 0
             }
             throw unusable(e);
         }
     }
 
-    private FileChannel open(OpenOption... options) throws IOException, TaskException {
-        BasicFileAttributes attributes = LockFile.attributes(file);
+    /** The file, or null when there is none. */
+    private FileChannel open(Set<OpenOption> options) throws IOException, TaskException {
+        BasicFileAttributes attributes = RegularFiles.attributes(file);
         if (attributes == null) {
             return null;
         }
         if (!attributes.isRegularFile()) {
-            throw new CounterException(ExitStatus.IO, "counter file " + file + ": " + LockFile.kind(attributes)
+            throw new CounterException(ExitStatus.IO, "counter file " + file + ": " + RegularFiles.kind(attributes)
                 + " is in its place: remove it or choose another --counter-file", null);
         }
-        Set<OpenOption> all = new java.util.HashSet<>(List.of(options));
-        all.add(LinkOption.NOFOLLOW_LINKS);
-        return FileChannel.open(file, all);
+        return FileChannel.open(file, options);
     }
 
     private long parse(String text) throws TaskException {
@@ -2233,29 +1999,38 @@ final class ProcessTree {
     /** The members that live or may live, found anew: once a member, always a member, also after its parent died. */
     private List<ProcessId> alive() {
         try {
-            return alive(Processes.all());
+            return alive(Processes.all(), 0, null);
         } catch (UncheckedIOException e) {
             return List.copyOf(members.keySet());
         }
     }
 
-    private List<ProcessId> alive(Map<Long, Processes.Entry> all) {
-        List<ProcessId> alive = new ArrayList<>();
-        boolean found = true;
-        while (found) {
+    /**
+     * @param since the start before which no process can be of the run
+     * @param hidden gets the pids of which it cannot be told, or null
+     */
+    List<ProcessId> alive(Map<Long, Processes.Entry> all, long since, List<Long> hidden) {
+        for (boolean found = true; found;) {
             found = false;
             for (Processes.Entry process : all.values()) {
                 ProcessId id = process.id();
-                if (!process.dead() && !members.containsKey(id) && !id.equals(Processes.self())) {
-                    Processes.Entry parent = all.get(process.parent());
-                    if (parent != null && members.containsKey(parent.id())
-                            || runId != null && Processes.belongsTo(process, runId) == Processes.Belongs.YES) {
-                        members.put(id, false);
-                        found = true;
-                    }
+                if (process.dead() || members.containsKey(id) || id.start() < since || id.equals(Processes.self())) {
+                    continue;
+                }
+                Processes.Entry parent = all.get(process.parent());
+                boolean descends = parent != null && members.containsKey(parent.id());
+                Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO : Processes.belongsTo(process, runId);
+                if (descends || belongs == Processes.Belongs.YES) {
+                    members.put(id, false);
+                    found = true;
+                } else if (belongs == Processes.Belongs.HIDDEN && hidden != null && !hidden.contains(id.pid())
+                        // whose parent died belongs to pid 1 or another reaper: below an older process it was never of the run
+                        && (parent == null || process.parent() == 1 || parent.id().start() >= since)) {
+                    hidden.add(id.pid());
                 }
             }
         }
+        List<ProcessId> alive = new ArrayList<>();
         for (ProcessId id : members.keySet()) {
             Processes.Entry process = all.get(id.pid());
             if (process != null && process.id().equals(id) && !process.dead()) {
@@ -2276,8 +2051,8 @@ final class Processes {
     private static final int LONGEST_TRANSITION_MILLIS = 500;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
-    private static ProcessId self;
-    private static String bootId;
+    private static final ProcessId SELF = HAVE_PROC ? stat("self").id() : idOf(ProcessHandle.current());
+    private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
 
     /** @param parent its pid @param dead zombies without a thread are, and kernel threads: neither runs a program */
     record Entry(ProcessId id, long parent, boolean dead, String name) {
@@ -2290,12 +2065,8 @@ final class Processes {
         return WINDOWS ? List.of("cmd", "/c", command) : List.of("/bin/sh", "-c", "--", command);
     }
 
-    static synchronized ProcessId self() {
-        if (self == null) {
-            Entry entry = HAVE_PROC ? stat("self") : null;
-            self = entry != null ? entry.id() : idOf(ProcessHandle.current());
-        }
-        return self;
+    static ProcessId self() {
+        return SELF;
     }
 
     static ProcessId idOf(Process process) {
@@ -2366,27 +2137,13 @@ final class Processes {
             if (close < 0) {
                 return null;
             }
-            int field = close + 2;
-            char state = stat.charAt(field);
-            long parent = 0;
-            boolean kernelThread = false;
-            long threads = 0;
-            long start = 0;
-            for (int number = 3; number <= 22; number++) {
-                int end = stat.indexOf(' ', field);
-                if (number == 4) {
-                    parent = Long.parseLong(stat.substring(field, end));
-                } else if (number == 9) {
-                    kernelThread = (Long.parseLong(stat.substring(field, end)) & KERNEL_THREAD) != 0;
-                } else if (number == 20) {
-                    threads = Long.parseLong(stat.substring(field, end));
-                } else if (number == 22) {
-                    start = Long.parseLong(stat.substring(field, end));
-                }
-                field = end + 1;
-            }
-            return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), start), parent,
-                state == 'Z' && threads <= 1 || state == 'X' || kernelThread,
+            // field 3, the state, is the first behind the name; a split by one character needs no regular expression
+            String[] fields = stat.substring(close + 2).split(" ");
+            String state = fields[0];
+            boolean kernelThread = (Long.parseLong(fields[9 - 3]) & KERNEL_THREAD) != 0;
+            boolean lastThread = Long.parseLong(fields[20 - 3]) <= 1;
+            return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), Long.parseLong(fields[22 - 3])),
+                Long.parseLong(fields[4 - 3]), state.equals("Z") && lastThread || state.equals("X") || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
             if (new File("/proc/" + pid, "stat").canRead()) {
@@ -2477,11 +2234,8 @@ final class Processes {
         }
     }
 
-    static synchronized String bootId() {
-        if (bootId == null) {
-            bootId = firstLine("/proc/sys/kernel/random/boot_id", "");
-        }
-        return bootId;
+    static String bootId() {
+        return BOOT_ID;
     }
 
     static String host() {
@@ -2561,20 +2315,20 @@ final class Log {
     Log(Request request, Owner owner) {
         this.request = request;
         this.owner = owner;
-        if (request.quiet()) {
+        if (request.quiet) {
             heldBack = new HeldBack(owner.runId());
         }
-        if (request.logFile() != null) {
+        if (request.logFile != null) {
             try {
-                file = Files.newOutputStream(request.logFile(), StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+                file = Files.newOutputStream(request.logFile, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
             } catch (IOException e) {
-                warn("log", "cannot write log file " + request.logFile() + ": " + Text.reason(e) + "; log lines go to stderr");
+                warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to stderr");
             }
         }
     }
 
     void debug(String event, String message) {
-        if (request.verbose()) {
+        if (request.verbose) {
             line("DEBUG", event, message, null);
         }
     }
@@ -2592,33 +2346,27 @@ final class Log {
     }
 
     /** The last line; with {@code --quiet} all that was held back comes out now, or is dropped. */
-    void outcome(Outcome outcome, int exitStatus) {
-        Json json = new Json().put("exit_status", exitStatus);
-        if (outcome.signal() != null) {
-            json.put("signal", outcome.signal());
+    void outcome(Outcome outcome) {
+        Json json = new Json().put("exit_status", outcome.exitStatus).put("signal", outcome.signal);
+        if (outcome.run != null) {
+            json.put("started", Text.time(outcome.run.startedMillis()));
+            json.raw("duration_seconds", Text.seconds(outcome.run.durationMillis()));
         }
-        if (outcome.run() != null) {
-            json.put("started", Text.time(outcome.run().startedMillis()));
-            json.raw("duration_seconds", Text.seconds(outcome.run().durationMillis()));
+        if (outcome.count >= 0) {
+            json.put("count", outcome.count);
         }
-        if (outcome.count() >= 0) {
-            json.put("count", outcome.count());
+        json.put("threshold", request.threshold);
+        if (outcome.verdict != null) {
+            json.put("lock_state", outcome.verdict.state().text()).put("holder", outcome.verdict.owner() == null ? null : outcome.verdict.owner().json());
         }
-        json.put("threshold", request.threshold());
-        if (outcome.verdict() != null) {
-            json.put("lock_state", outcome.verdict().state().text());
-            if (outcome.verdict().owner() != null) {
-                json.put("holder", outcome.verdict().holder());
-            }
-        }
-        line(outcome.level(), outcome.event(), outcome.message(request), json);
-        if (request.verbose() && outcome instanceof Outcome.Broken broken) {
-            java.io.StringWriter trace = new java.io.StringWriter();
-            broken.error().printStackTrace(new PrintWriter(trace, true));
+        line(outcome.ending.level, outcome.ending.event(), outcome.message(request.command), json);
+        if (request.verbose && outcome.error != null) {
+            StringWriter trace = new StringWriter();
+            outcome.error.printStackTrace(new PrintWriter(trace, true));
             toStderr(trace.toString());
         }
         if (heldBack != null) {
-            heldBack.close(exitStatus != ExitStatus.OK);
+            heldBack.close(outcome.exitStatus != ExitStatus.OK);
         }
     }
 
@@ -2648,9 +2396,9 @@ final class Log {
         long now = System.currentTimeMillis();
         String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + owner.runner().pid() + "]: " + message + "\n";
         String line = plain;
-        if (request.jsonLog()) {
+        if (request.jsonLog) {
             Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event).put("message", message)
-                .put("run_id", owner.runId()).put("lockfile", request.lockFile().toString());
+                .put("run_id", owner.runId()).put("lockfile", request.lockFile.toString());
             line = (more == null ? json : json.putAll(more)) + "\n";
         }
         if (file != null) {
@@ -2662,7 +2410,7 @@ final class Log {
                 line = plain;
             } catch (IOException e) {
                 file = null;
-                warn("log", "cannot write log file " + request.logFile() + ": " + Text.reason(e) + "; log lines go to stderr");
+                warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to stderr");
             }
         }
         toStderr(line);
@@ -2763,25 +2511,24 @@ final class Notification {
     private static final int LONGEST_VALUE = 30_000;
 
     /** Starts it with its output on stderr and without input. */
-    static Process start(Request request, Owner owner, Outcome outcome, String event, String message, int exitStatus)
-            throws IOException {
-        List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand())
-            : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand());
+    static Process start(Request request, Owner owner, Outcome outcome, String event, String message) throws IOException {
+        List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand)
+            : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand);
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT)
             .redirectOutput(Processes.WINDOWS ? ProcessBuilder.Redirect.DISCARD : ProcessBuilder.Redirect.INHERIT)
             .redirectInput(ProcessBuilder.Redirect.from(new File(Processes.WINDOWS ? "NUL" : "/dev/null")));
-        if (request.quiet()) {
+        if (request.quiet) {
             builder.redirectError(ProcessBuilder.Redirect.DISCARD).redirectOutput(ProcessBuilder.Redirect.DISCARD);
         }
         put(builder, "EVENT", event);
         put(builder, "MESSAGE", message);
         put(builder, "RUN", owner.runId());
-        put(builder, "LOCKFILE", request.lockFile().toString());
-        put(builder, "COMMAND", request.command());
-        put(builder, "EXIT_STATUS", Integer.toString(exitStatus));
-        put(builder, "COUNT", outcome.count() < 0 ? "" : Long.toString(outcome.count()));
-        put(builder, "THRESHOLD", Integer.toString(request.threshold()));
-        Verdict verdict = outcome.verdict();
+        put(builder, "LOCKFILE", request.lockFile.toString());
+        put(builder, "COMMAND", request.command);
+        put(builder, "EXIT_STATUS", Integer.toString(outcome.exitStatus));
+        put(builder, "COUNT", outcome.count < 0 ? "" : Long.toString(outcome.count));
+        put(builder, "THRESHOLD", Integer.toString(request.threshold));
+        Verdict verdict = outcome.verdict;
         put(builder, "HOLDER_PID", verdict == null || verdict.owner() == null ? "" : Long.toString(verdict.owner().runner().pid()));
         return builder.start();
     }
@@ -2802,30 +2549,41 @@ final class Metrics {
     private static final String STATUS = "taskrunner_last_exit_status";
     private static final String CONTENTIONS = "taskrunner_contentions";
     private static final String THRESHOLD = "taskrunner_threshold";
+    private static final String[][] GAUGES = {{START, "when the command was last started"}, {SUCCESS, "when the command last succeeded"},
+        {DURATION, "how long the command last ran"}, {STATUS, "exit status of the last run or error"},
+        {CONTENTIONS, "contentions since the lock was last acquired or the threshold last reported"},
+        {THRESHOLD, "contentions that are tolerated"}};
 
     /** A request that did not run the command keeps what the file before says of the last run. */
-    static void write(Request request, Outcome outcome, int exitStatus) throws IOException, TaskException {
-        Path file = request.metricsFile();
+    static void write(Request request, Outcome outcome) throws IOException, TaskException {
+        Path file = request.metricsFile;
         try (Gate gate = Gate.enter(LockFile.gateOf(file), "# HELP taskrunner_")) {
             Map<String, String> values = before(file);
-            Run run = outcome.run();
+            Run run = outcome.run;
             if (run != null) {
                 values.put(START, Text.seconds(run.startedMillis()));
                 values.put(DURATION, Text.seconds(run.durationMillis()));
-                if (outcome instanceof Outcome.Succeeded) {
+                values.put(CONTENTIONS, "0");
+                if (outcome.ending == Ending.SUCCEEDED) {
                     values.put(SUCCESS, Text.seconds(run.startedMillis() + run.durationMillis()));
                 }
             }
-            if (!(outcome instanceof Outcome.Contended)) {
-                values.put(STATUS, Integer.toString(exitStatus));
+            if (outcome.ending != Ending.CONTENTION) {
+                values.put(STATUS, Integer.toString(outcome.exitStatus));
             }
-            if (outcome.count() >= 0) {
-                values.put(CONTENTIONS, Long.toString(outcome.count()));
-            } else if (run != null) {
-                values.put(CONTENTIONS, "0");
+            if (outcome.count >= 0) {
+                values.put(CONTENTIONS, Long.toString(outcome.count));
             }
-            values.put(THRESHOLD, Integer.toString(request.threshold()));
-            gate.write(text(values, request.lockFile()));
+            values.put(THRESHOLD, Integer.toString(request.threshold));
+            String label = request.lockFile.toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
+            StringBuilder text = new StringBuilder();
+            for (String[] gauge : GAUGES) {
+                if (values.containsKey(gauge[0])) {
+                    text.append("# HELP ").append(gauge[0]).append(' ').append(gauge[1]).append("\n# TYPE ").append(gauge[0]).append(" gauge\n")
+                        .append(gauge[0]).append("{lockfile=\"").append(label).append("\"} ").append(values.get(gauge[0])).append('\n');
+                }
+            }
+            gate.write(text.toString());
             if (!Processes.WINDOWS) {
                 Files.setPosixFilePermissions(gate.path(), PosixFilePermissions.fromString("rw-r--r--"));
             }
@@ -2834,25 +2592,6 @@ final class Metrics {
             } catch (AtomicMoveNotSupportedException e) {
                 Files.move(gate.path(), file, StandardCopyOption.REPLACE_EXISTING);
             }
-        }
-    }
-
-    private static String text(Map<String, String> values, Path lockFile) {
-        String label = lockFile.toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
-        StringBuilder text = new StringBuilder();
-        metric(text, values, label, START, "when the command was last started");
-        metric(text, values, label, SUCCESS, "when the command last succeeded");
-        metric(text, values, label, DURATION, "how long the command last ran");
-        metric(text, values, label, STATUS, "exit status of the last run or error");
-        metric(text, values, label, CONTENTIONS, "contentions since the lock was last acquired or the threshold last reported");
-        metric(text, values, label, THRESHOLD, "contentions that are tolerated");
-        return text.toString();
-    }
-
-    private static void metric(StringBuilder text, Map<String, String> values, String label, String name, String help) {
-        if (values.containsKey(name)) {
-            text.append("# HELP ").append(name).append(' ').append(help).append("\n# TYPE ").append(name).append(" gauge\n")
-                .append(name).append("{lockfile=\"").append(label).append("\"} ").append(values.get(name)).append('\n');
         }
     }
 
@@ -2877,23 +2616,20 @@ final class Metrics {
 /** The subcommand {@code status}. */
 final class Status {
     static int run(Arguments arguments) throws TaskException {
-        Options.requireAll(arguments, "--lockfile");
-        Path lockFile = Options.path(arguments, "--lockfile");
+        arguments.requireAll("--lockfile");
+        Path lockFile = arguments.path("--lockfile");
         boolean counts = arguments.has("--counter-file");
         if (counts != arguments.has("--threshold")) {
-            throw new UsageException(arguments.command(), "--threshold and --counter-file go together");
+            throw arguments.refused("--threshold and --counter-file go together");
         }
-        int threshold = Options.threshold(arguments);
-        Path counterFile = Options.path(arguments, "--counter-file");
+        int threshold = arguments.number("--threshold", 0, Integer.MAX_VALUE, 0);
+        Path counterFile = arguments.path("--counter-file");
         Request.checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
         Verdict verdict = LockFile.judge(lockFile);
         long count = counts ? new FailureCounter(counterFile, threshold).read() : -1;
         if (arguments.has("--json")) {
             Json json = new Json().put("lockfile", lockFile.toString()).put("state", verdict.state().text())
-                .put("message", verdict.message());
-            if (verdict.owner() != null) {
-                json.put("holder", verdict.holder());
-            }
+                .put("message", verdict.message()).put("holder", verdict.owner() == null ? null : verdict.owner().json());
             if (counts) {
                 json.put("count", count).put("threshold", threshold);
             }
@@ -2901,15 +2637,7 @@ final class Status {
         } else {
             System.out.println(Text.printable(verdict.message()) + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
         }
-        switch (verdict.state()) {
-            case FREE:
-                return ExitStatus.OK;
-            case STALE:
-            case ORPHANED:
-                return ExitStatus.STATUS_LEFT_BEHIND;
-            default:
-                return ExitStatus.STATUS_HELD;
-        }
+        return verdict.state().exitStatus;
     }
 
     private Status() {
@@ -2921,48 +2649,49 @@ final class Status {
  * start-up archive for this JDK in the user's data folder ({@code $XDG_DATA_HOME}, else {@code ~/.local/share}), and a launcher.
  *
  * @param name of the command and of its data folder
- * @param jvmOptions of the launcher, the same as the script's own: the C1 compiler, the smallest collector, no shared counters, small
- *     stacks, the caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5 % of an
- *     installed run on JDK 25)
- * @param training the main class and its arguments that use what a run uses, for the archive
+ * @param jvmOptions of the launcher
+ * @param training the main class that uses what a run uses, for the archive; its argument is an empty folder
  */
-record Installation(String name, String mainClass, List<String> jvmOptions, List<String> training) {
-    static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
-        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit",
-            "-Djdk.reflect.useNativeAccessorOnly=true"),
-        List.of("Training"));
+record Installation(String name, String mainClass, List<String> jvmOptions, String training) {
+    /**
+     * The script's own //JAVA_OPTIONS: the C1 compiler, the smallest collector, no shared counters, small stacks, the caller's limit of open
+     * files left to the command, and no method handle made for the reflection inside the JDK (5 % of an installed run on JDK 25).
+     */
+    static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner", List.of("-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit", "-Djdk.reflect.useNativeAccessorOnly=true"), "Training");
 
     /**
      * The time of an archive that nobody has changed since it was made. A damaged one can crash the JVM, and its own check
      * ({@code -XX:+VerifySharedSpaces}) costs 7 to 12 % of a run; the launcher sees without cost that a changed one is newer than the jar.
      */
     private static final FileTime UNTOUCHED = FileTime.fromMillis(946_684_800_000L);
+    private static final String LAUNCHER = """
+        #!/bin/sh
+        # made by: NAME install; removed by: NAME uninstall
+        java=JAVA
+        [ -x "$java" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+        [ -r JAR ] || { echo 'NAME: 'JAR' cannot be read: install it again, or for all users where they may read it' >&2; exit 126; }
+        archive=ARCHIVE
+        [ "$archive" -ot JAR ] && archive=FLAG$archive || archive=
+        exec "$java" OPTIONS ${archive:+"$archive"} -cp CLASSPATH MAIN "$@"
+        """;
 
-    static Command command(String name) {
-        return new Command("install", "Installs the command " + name + ", which starts without JBang.",
+    static List<Command> commands(String name) {
+        return List.of(new Command("install", "Installs the command " + name + ", which starts without JBang.",
             List.of(name + " install [--bin DIR]"), null, List.of(new Option("--bin", "DIR", null, "where the launcher goes (default: ~/.local/bin)"),
-                new Option("--verbose", null, null, "show what making the start-up archive said")), List.of());
-    }
-
-    static Command undo(String name) {
-        return new Command("uninstall", "Removes what install wrote.", List.of(name + " uninstall [--bin DIR]"), null,
-            List.of(new Option("--bin", "DIR", null, "where the launcher is (default: ~/.local/bin)"),
-                new Option("--verbose", null, null, "show stack traces of internal errors")), List.of());
-    }
-
-    private static Path home(String variable, String otherwise) {
-        String folder = System.getenv(variable);
-        return folder != null && folder.startsWith("/") ? Path.of(folder) : Processes.home().resolve(otherwise);
+                new Option("--verbose", null, null, "show what making the start-up archive said")), List.of()),
+            new Command("uninstall", "Removes what install wrote.", List.of(name + " uninstall [--bin DIR]"), null,
+                List.of(new Option("--bin", "DIR", null, "where the launcher is (default: ~/.local/bin)"),
+                    new Option("--verbose", null, null, "show stack traces of internal errors")), List.of()));
     }
 
     private Path data() {
-        return home("XDG_DATA_HOME", ".local/share").resolve(name);
+        String folder = System.getenv("XDG_DATA_HOME");
+        return (folder != null && folder.startsWith("/") ? Path.of(folder) : Processes.home().resolve(".local/share")).resolve(name);
     }
 
     private Path launcher(Arguments arguments) throws UsageException {
-        Path bin = arguments.has("--bin") ? Path.of(Options.text(arguments, "--bin")).toAbsolutePath()
-            : Processes.home().resolve(".local/bin");
-        return bin.resolve(name);
+        return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Processes.home().resolve(".local/bin")).resolve(name);
     }
 
     private boolean isOurs(Path launcher) throws IOException {
@@ -2976,42 +2705,41 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         }
         Path data = data();
         Path launcher = launcher(arguments);
+        Path bin = launcher.getParent();
         try {
             if (Files.exists(launcher) && !isOurs(launcher)) {
                 throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install: " + launcher + " is something else: move it away or"
                     + " choose another folder with --bin");
             }
             Files.createDirectories(data);
-            Files.createDirectories(launcher.getParent());
+            Files.createDirectories(bin);
             List<String> jars = new ArrayList<>();
             for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
                 Path jar = Path.of(entry).toAbsolutePath();
-                if (!jar.startsWith(data)) {
-                    Path copy = data.resolve(jar.getFileName());
+                Path copy = data.resolve(jar.getFileName());
+                if (!jar.equals(copy)) {
                     Files.copy(jar, aside(copy), StandardCopyOption.REPLACE_EXISTING);
-                    Files.move(aside(copy), copy, StandardCopyOption.ATOMIC_MOVE);
-                    jar = copy;
+                    replace(copy);
                 }
-                jars.add(jar.toString());
+                jars.add(copy.toString());
             }
             List<String> java = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
             java.addAll(jvmOptions);
             java.addAll(List.of("-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:disable"));
-            List<String> classPath = List.of("-cp", String.join(File.pathSeparator, jars));
-            Path archive = archive(data, java, classPath, arguments.has("--verbose"));
-            Files.writeString(aside(launcher), launcherText(java, classPath, archive));
+            Path archive = archive(data, java, String.join(File.pathSeparator, jars), arguments.has("--verbose"));
+            Files.writeString(aside(launcher), launcherText(java, jars, archive));
             Files.setPosixFilePermissions(aside(launcher), PosixFilePermissions.fromString("rwxr-xr-x"));
-            Files.move(aside(launcher), launcher, StandardCopyOption.ATOMIC_MOVE);
+            replace(launcher);
             System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ") + "in " + data + ")");
-            if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(launcher.getParent().toString())) {
-                System.out.println(launcher.getParent() + " is not on this PATH: use the full path, also in crontabs");
+            if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(bin.toString())) {
+                System.out.println(bin + " is not on this PATH: use the full path, also in crontabs");
             }
             System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile /run/lock/TASK.lock --threshold 3"
                 + " --counter-file " + Processes.home().resolve("TASK.count"));
-            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + launcher.getParent() : ""));
+            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + bin : ""));
             return ExitStatus.OK;
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install into " + data + " and " + launcher.getParent() + ": "
+            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install into " + data + " and " + bin + ": "
                 + Text.reason(e) + "; choose folders with XDG_DATA_HOME and --bin", e);
         }
     }
@@ -3020,30 +2748,33 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         return file.resolveSibling(file.getFileName() + ".new");
     }
 
+    private static void replace(Path file) throws IOException {
+        Files.move(aside(file), file, StandardCopyOption.ATOMIC_MOVE);
+    }
+
     /**
      * Makes the start-up archive: an AOT cache (JEP 514) from JDK 25 on, before that a static CDS archive, which unlike a dynamic one takes
      * picocli's old class files. G1 dumps it whatever collector runs with it: only an archive with heap objects is checked for its length.
      *
      * @return null when this JDK cannot make one: the command then starts without
      */
-    private Path archive(Path data, List<String> java, List<String> classPath, boolean verbose) throws IOException {
+    private Path archive(Path data, List<String> java, String classPath, boolean verbose) throws IOException {
         boolean aot = Runtime.version().feature() >= 25;
         Path archive = data.resolve(name + (aot ? ".aot" : ".jsa"));
         Path list = data.resolve(name + ".classes");
         Files.deleteIfExists(data.resolve(name + (aot ? ".jsa" : ".aot")));
         Path trial = Files.createTempDirectory("taskrunner-install");
+        List<String> train = List.of("-cp", classPath, training, trial.toString());
         try {
-            List<String> train = new ArrayList<>(training);
-            train.add(trial.toString());
             if (aot) {
-                run(verbose, java, List.of("-XX:AOTCacheOutput=" + aside(archive)), classPath, train);
+                run(verbose, java, List.of("-XX:AOTCacheOutput=" + aside(archive)), train);
             } else {
-                run(verbose, java, List.of("-Xshare:off", "-XX:DumpLoadedClassList=" + list), classPath, train);
-                run(verbose, java, List.of("-Xshare:dump", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)),
-                    classPath, List.of());
+                run(verbose, java, List.of("-Xshare:off", "-XX:DumpLoadedClassList=" + list), train);
+                run(verbose, java, List.of("-Xshare:dump", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:SharedClassListFile=" + list,
+                    "-XX:SharedArchiveFile=" + aside(archive)), train.subList(0, 2));
             }
             Files.setLastModifiedTime(aside(archive), UNTOUCHED);
-            Files.move(aside(archive), archive, StandardCopyOption.ATOMIC_MOVE);
+            replace(archive);
             return archive;
         } catch (IOException e) {
             System.err.println("no start-up archive: " + Text.reason(e) + "; " + name + " starts without");
@@ -3056,43 +2787,34 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
         }
     }
 
-    private static void run(boolean verbose, List<String> java, List<String> options, List<String> classPath, List<String> arguments)
-            throws IOException {
+    private static void run(boolean verbose, List<String> java, List<String> options, List<String> program) throws IOException {
         List<String> command = new ArrayList<>(java);
         command.addAll(options);
-        command.addAll(classPath);
-        command.addAll(arguments);
-        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
-        builder.redirectOutput(verbose ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD);
+        command.addAll(program);
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(verbose ? ProcessBuilder.Redirect.INHERIT
+            : ProcessBuilder.Redirect.DISCARD).start();
         try {
-            Process process = builder.start();
             if (!process.waitFor(2, TimeUnit.MINUTES)) {
                 process.destroyForcibly();
                 throw new IOException("java took over two minutes: " + String.join(" ", options));
             }
-            if (process.exitValue() != 0) {
-                throw new IOException("java ended with status " + process.exitValue() + ": " + String.join(" ", options));
-            }
         } catch (InterruptedException e) {
             throw new IOException("interrupted", e);
         }
+        if (process.exitValue() != 0) {
+            throw new IOException("java ended with status " + process.exitValue() + ": " + String.join(" ", options));
+        }
     }
 
-    private String launcherText(List<String> java, List<String> classPath, Path archive) {
+    private String launcherText(List<String> java, List<String> jars, Path archive) {
         StringBuilder options = new StringBuilder();
         for (String option : java.subList(1, java.size())) {
-            options.append(' ').append(quoted(option));
+            options.append(options.length() == 0 ? "" : " ").append(quoted(option));
         }
-        String firstJar = classPath.get(1).split(File.pathSeparator)[0];
-        String useArchive = archive == null ? "archive=\n" : "archive=" + quoted(archive.toString()) + "\n[ \"$archive\" -ot " + quoted(firstJar)
-            + " ] && archive=" + (archive.toString().endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
-            + "$archive || archive=\n";
-        return "#!/bin/sh\n# made by: " + name + " install; removed by: " + name + " uninstall\n"
-            + "java=" + quoted(java.get(0)) + "\n"
-            + "[ -x \"$java\" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java\n"
-            + "[ -r " + quoted(firstJar) + " ] || { echo " + quoted(name + ": " + firstJar
-                + " cannot be read: install it again, or for all users where they may read it") + " >&2; exit " + ExitStatus.CANNOT_START + "; }\n" + useArchive
-            + "exec \"$java\"" + options + " ${archive:+\"$archive\"} -cp " + quoted(classPath.get(1)) + " " + mainClass + " \"$@\"\n";
+        String path = archive == null ? "" : archive.toString();
+        return LAUNCHER.replace("NAME", name).replace("JAVA\n", quoted(java.get(0)) + "\n").replace("JAR", quoted(jars.get(0)))
+            .replace("ARCHIVE", quoted(path)).replace("FLAG", path.endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
+            .replace("OPTIONS", options).replace("CLASSPATH", quoted(String.join(File.pathSeparator, jars))).replace("MAIN", mainClass);
     }
 
     private static String quoted(String text) {
@@ -3111,10 +2833,9 @@ record Installation(String name, String mainClass, List<String> jvmOptions, List
                 System.out.println("no " + name + " launcher at " + launcher + ": give its folder with --bin");
             }
             if (Files.isDirectory(data)) {
-                for (File file : data.toFile().listFiles()) {
-                    String own = file.getName();
-                    if (own.endsWith(".jar") || own.endsWith(".jsa") || own.endsWith(".aot") || own.endsWith(".new")) {
-                        Files.delete(file.toPath());
+                try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "*.{jar,jsa,aot,new}")) {
+                    for (Path file : own) {
+                        Files.delete(file);
                     }
                 }
                 if (data.toFile().delete()) {
@@ -3138,7 +2859,7 @@ final class Training {
         taskrunner.run(request);
         request[1] = "exit 1";
         taskrunner.run("--quiet", "--command", "exit 1", "--lockfile", lock, "--threshold", "1", "--counter-file", request[7]);
-        Execution holder = new Execution(Options.request(Arguments.parse(Options.COMMANDS, request)));
+        Execution holder = new Execution(new Request(Arguments.parse(Options.COMMANDS, request)));
         holder.acquireLock();
         Files.copy(Path.of(lock), Path.of(held));
         request[3] = held;
@@ -3155,8 +2876,9 @@ final class Training {
 final class Json {
     private final StringBuilder members = new StringBuilder();
 
+    /** Nothing when the value is null. */
     Json put(String name, String value) {
-        return raw(name, quote(value));
+        return value == null ? this : raw(name, quote(value));
     }
 
     Json put(String name, long value) {
@@ -3164,7 +2886,7 @@ final class Json {
     }
 
     Json put(String name, Json value) {
-        return raw(name, value.toString());
+        return value == null ? this : raw(name, value.toString());
     }
 
     /** A member whose value is JSON already. */
@@ -3285,46 +3007,22 @@ final class Text {
 
     /** What went wrong, without the class names and paths that a JDK message repeats. */
     static String reason(Throwable e) {
-        if (e instanceof NoSuchFileException) {
-            return "no such file or folder";
+        String reason = e instanceof NoSuchFileException ? "no such file or folder" : e instanceof AccessDeniedException ? "permission denied"
+            : e instanceof NotDirectoryException ? "not a folder" : e instanceof FileSystemException f ? f.getReason() : null;
+        if (reason == null) {
+            reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
         }
-        if (e instanceof AccessDeniedException) {
-            return "permission denied";
-        }
-        if (e instanceof NotDirectoryException) {
-            return "not a folder";
-        }
-        if (e instanceof FileSystemException f && f.getReason() != null) {
-            return lowerCase(f.getReason());
-        }
-        String message = e.getMessage();
-        if (message == null) {
-            return e.getClass().getSimpleName();
-        }
-        int error = message.indexOf("error=");
-        if (error >= 0) {
-            return oneLine(lowerCase(message.substring(message.indexOf(", ", error) + 2)));
-        }
-        // so says JDK 25: Exec failed, error: 7 (Argument list too long)
-        error = message.indexOf("error: ");
-        int open = message.indexOf('(', error);
-        int close = message.lastIndexOf(')');
-        return oneLine(lowerCase(error >= 0 && open >= 0 && close > open ? message.substring(open + 1, close) : message));
+        // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25)
+        int error = Math.max(reason.indexOf("error="), reason.indexOf("error: "));
+        int open = error < 0 ? -1 : Math.max(reason.indexOf(", ", error) + 1, reason.indexOf('(', error));
+        reason = open <= 0 ? reason : reason.substring(open + 1, reason.endsWith(")") ? reason.length() - 1 : reason.length());
+        return oneLine(lowerCase(reason));
     }
 
     /** The sentence as one that goes on after a colon; a word in capitals stays. */
     static String lowerCase(String sentence) {
         return sentence.length() < 2 || Character.isUpperCase(sentence.charAt(1)) ? sentence
             : Character.toLowerCase(sentence.charAt(0)) + sentence.substring(1);
-    }
-
-    /** The first bytes of the file as text. */
-    static String read(FileChannel file, int longest) throws IOException {
-        ByteBuffer bytes = ByteBuffer.allocate(longest);
-        while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
-            continue;
-        }
-        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
     }
 
     private Text() {

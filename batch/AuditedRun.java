@@ -39,33 +39,29 @@ final class AuditedRun {
 
     /** The exit status of the job for an outcome. */
     static String exitStatus(Outcome outcome) {
-        if (outcome instanceof Outcome.Succeeded) {
-            return "SUCCEEDED";
-        } else if (outcome instanceof Outcome.Failed failed) {
-            return failed.signal() == null ? "EXIT_" + failed.status() : "SIGNAL_" + (failed.status() - ExitStatus.SIGNAL);
-        } else if (outcome instanceof Outcome.TimedOut) {
-            return "TIMEOUT";
-        } else if (outcome instanceof Outcome.Stopped) {
-            return "STOPPED";
-        } else if (outcome instanceof Outcome.Contended) {
-            return "CONTENDED";
-        } else if (outcome instanceof Outcome.Reported) {
-            return "THRESHOLD_EXCEEDED";
-        }
-        TaskException error = ((Outcome.Broken) outcome).error();
-        return error instanceof CounterException ? "COUNTER_ERROR"
-            : error.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + error.exitStatus : "LOCK_ERROR";
+        return switch (outcome.ending) {
+            case FAILED -> outcome.signal == null ? "EXIT_" + outcome.status : "SIGNAL_" + (outcome.status - ExitStatus.SIGNAL);
+            case CONTENTION -> "CONTENDED";
+            case THRESHOLD -> "THRESHOLD_EXCEEDED";
+            case ERROR -> outcome.error instanceof CounterException ? "COUNTER_ERROR"
+                : outcome.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + outcome.exitStatus : "LOCK_ERROR";
+            default -> outcome.ending.name();
+        };
     }
 
     /** A restart that found the lock held leaves the execution it restarts as restartable as it was: only FAILED and STOPPED ones are. */
     private String batchStatus(Outcome outcome) {
-        return outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended && row.restartedFrom() == null ? "COMPLETED"
-            : outcome instanceof Outcome.Stopped ? "STOPPED" : "FAILED";
+        return switch (outcome.ending) {
+            case SUCCEEDED -> "COMPLETED";
+            case CONTENTION -> row.restartedFrom() == null ? "COMPLETED" : "FAILED";
+            case STOPPED -> "STOPPED";
+            default -> "FAILED";
+        };
     }
 
     /** What is stored of the outcome: it tells the command as the row does, which may mask parts of it. */
     String message(Outcome outcome) {
-        return outcome.message(execution.request.withCommand(row.command()));
+        return outcome.message(row.command());
     }
 
     /** Runs the job execution that was created with the id, and writes how it ended; returns the exit status of the process. */
@@ -101,9 +97,9 @@ final class AuditedRun {
     }
 
     private EndingRow ending(Outcome outcome, int exitStatus) {
-        Long counter = outcome.count() >= 0 ? Long.valueOf(outcome.count())
-            : acquired != null && execution.request.threshold() > 0 ? Long.valueOf(0) : null;
-        Verdict met = outcome.verdict();
+        Long counter = outcome.count >= 0 ? Long.valueOf(outcome.count)
+            : acquired != null && execution.request.threshold > 0 ? Long.valueOf(0) : null;
+        Verdict met = outcome.verdict;
         String holder = met == null ? null : met.owner() == null ? met.state().text() : met.owner().describe();
         return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, message(outcome),
             Repository.time(Instant.now()));

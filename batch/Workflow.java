@@ -63,12 +63,11 @@ public final class Workflow {
         /** The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given one. */
         String end(StepContext step, String otherwise) throws StepFailed {
             Outcome outcome = run.execution.outcome();
-            if (outcome == null || outcome instanceof Outcome.Succeeded || outcome instanceof Outcome.Contended
-                    || outcome instanceof Outcome.Reported) {
+            if (outcome == null || outcome.ending == Ending.SUCCEEDED || outcome.verdict != null) {
                 return otherwise;
             }
             String status = AuditedRun.exitStatus(outcome);
-            if (outcome instanceof Outcome.Stopped) {
+            if (outcome.ending == Ending.STOPPED) {
                 return status;
             }
             step.setExitStatus(status);
@@ -110,7 +109,7 @@ public final class Workflow {
 
         @Override
         public String process() {
-            return run(job).execution.request.threshold() > 0 ? "RESET" : "NOT_COUNTED";
+            return run(job).execution.request.threshold > 0 ? "RESET" : "NOT_COUNTED";
         }
     }
 
@@ -156,7 +155,7 @@ public final class Workflow {
 
         @Override
         public String process() {
-            long count = run(job).execution.outcome().count();
+            long count = run(job).execution.outcome().count;
             return count < 0 ? "NOT_COUNTED" : "COUNT_" + count;
         }
     }
@@ -171,7 +170,7 @@ public final class Workflow {
         @Override
         public String decide(StepExecution[] steps) {
             Outcome outcome = ((AuditedRun) job.getTransientUserData()).execution.outcome();
-            return outcome == null ? "ACQUIRED" : outcome.verdict() != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
+            return outcome == null ? "ACQUIRED" : outcome.verdict != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
         }
     }
 

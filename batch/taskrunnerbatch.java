@@ -71,7 +71,7 @@ public class taskrunnerbatch {
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half (default: 10485760)")),
         join(Options.RUN.details().subList(0, 2), "Exit status 69: the repository cannot be reached; nothing was run."));
 
-    static final List<Command> COMMANDS = List.of(RUN,
+    static final List<Command> COMMANDS = Options.with(List.of(RUN,
         new Command("run", "Runs the command (the default).", List.of(NAME + " [run] --command CMD ..."), null, RUN.options(), RUN.details()),
         byId("restart", "Restarts a FAILED or STOPPED execution with the same parameters."),
         new Command("history", "Lists executions, newest first.", List.of(NAME + " history [OPTION...]"), null, List.of(
@@ -86,10 +86,10 @@ public class taskrunnerbatch {
             List.of(new Option("--older-than", "DURATION", null, "those that ended longer ago, such as 90d"),
                 new Option("--keep", "N", null, "keep the newest N of each task in any case (default: 0)"), ungrouped(REPOSITORY), VERBOSE),
             List.of()),
-        Options.STATUS, Installation.command(NAME), Installation.undo(NAME));
+        Options.STATUS), Installation.commands(NAME));
 
     private static final Installation INSTALLATION = new Installation(NAME, "taskrunnerbatch",
-        join(Installation.TASKRUNNER.jvmOptions(), "--enable-native-access=ALL-UNNAMED"), List.of("BatchTraining"));
+        join(Installation.TASKRUNNER.jvmOptions(), "--enable-native-access=ALL-UNNAMED"), "BatchTraining");
 
     private static Command byId(String name, String purpose) {
         return new Command(name, purpose, List.of(NAME + " " + name + " ID [--repository URL]"), "ID", List.of(ungrouped(REPOSITORY), VERBOSE),
@@ -152,14 +152,14 @@ public class taskrunnerbatch {
     }
 
     private static Repository open(Arguments arguments) throws TaskException {
-        String url = arguments.has("--repository") ? Options.text(arguments, "--repository") : System.getenv("TASKRUNNER_REPOSITORY");
+        String url = arguments.has("--repository") ? arguments.text("--repository") : System.getenv("TASKRUNNER_REPOSITORY");
         return Repository.open(Location.parse(url, System.getenv()));
     }
 
     // Runs
 
     private static int request(Arguments arguments) throws TaskException {
-        Request request = Options.request(arguments);
+        Request request = new Request(arguments);
         Pattern redact = redaction(arguments);
         Beans beans = Beans.start(Workflow.ARTIFACTS);
         try (Repository repository = open(arguments)) {
@@ -170,7 +170,7 @@ public class taskrunnerbatch {
             for (String file : List.of("--log-file", "--metrics-file")) {
                 options.computeIfPresent(file, (name, value) -> Path.of(value).toAbsolutePath().toString());
             }
-            String command = request.command();
+            String command = request.command;
             if (redact != null) {
                 options.put(REDACTED, "");
                 command = redact.matcher(command).replaceAll("***");
@@ -184,9 +184,9 @@ public class taskrunnerbatch {
 
     private static Pattern redaction(Arguments arguments) throws UsageException {
         try {
-            return arguments.has("--redact") ? Pattern.compile(Options.text(arguments, "--redact")) : null;
+            return arguments.has("--redact") ? Pattern.compile(arguments.text("--redact")) : null;
         } catch (PatternSyntaxException e) {
-            throw new UsageException(arguments.command(), "invalid --redact: " + e.getDescription());
+            throw arguments.refused("invalid --redact: " + e.getDescription());
         }
     }
 
@@ -194,8 +194,8 @@ public class taskrunnerbatch {
         Owner owner = execution.owner;
         Path output = repository.location().stateFolder().resolve("output").resolve(owner.runId() + ".log");
         return new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
-            owner.runner().start(), execution.request.lockFile().toString(), command, execution.request.threshold(),
-            execution.request.counterFile().toString(), options, owner.started(), output.toString(), restartedFrom);
+            owner.runner().start(), execution.request.lockFile.toString(), command, execution.request.threshold,
+            execution.request.counterFile.toString(), options, owner.started(), output.toString(), restartedFrom);
     }
 
     /** @param restarted the execution that is restarted, or null @param workingFolder of the command, or null for this process's */
@@ -207,7 +207,7 @@ public class taskrunnerbatch {
         } catch (IOException e) {
             throw new TaskException(ExitStatus.IO, "cannot make " + output.getParent() + " for the command's output: " + Text.reason(e), e);
         }
-        long limit = Options.number(arguments, "--output-limit", 1000, Integer.MAX_VALUE, (int) DEFAULT_OUTPUT_LIMIT);
+        long limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, (int) DEFAULT_OUTPUT_LIMIT);
         AuditedRun run = new AuditedRun(execution, repository, row, new OutputFile(output, limit, redaction(arguments), execution.log),
             workingFolder);
         execution.stopOnSignals();
@@ -232,7 +232,7 @@ public class taskrunnerbatch {
             values.put("--threshold", Integer.toString(before.threshold()));
             values.put("--counter-file", before.counterFile());
             Arguments again = new Arguments(RUN, values, null);
-            Execution execution = new Execution(Options.request(again));
+            Execution execution = new Execution(new Request(again));
             RequestRow row = row(execution, repository, before.command(), before.options(), id);
             return run(again, execution, repository, row, new JobRunner(repository, beans), id, new File(before.options().get(WORKING_FOLDER)));
         }
@@ -242,7 +242,7 @@ public class taskrunnerbatch {
         try {
             return Long.parseLong(arguments.parameter() == null ? "" : arguments.parameter());
         } catch (NumberFormatException e) {
-            throw new UsageException(arguments.command(), "give the id of a job execution; history lists them");
+            throw arguments.refused("give the id of a job execution; history lists them");
         }
     }
 
@@ -296,15 +296,15 @@ public class taskrunnerbatch {
     }
 
     private static int history(Arguments arguments) throws TaskException {
-        Path lockFile = Options.path(arguments, "--lockfile");
-        String format = arguments.has("--format") ? Options.text(arguments, "--format") : "table";
+        Path lockFile = arguments.path("--lockfile");
+        String format = arguments.has("--format") ? arguments.text("--format") : "table";
         if (!List.of("table", "json", "csv").contains(format)) {
-            throw new UsageException(arguments.command(), "invalid --format '" + format + "': give table, json or csv");
+            throw arguments.refused("invalid --format '" + format + "': give table, json or csv");
         }
         Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.values().get("--host"),
-            arguments.has("--status") ? Options.text(arguments, "--status").toUpperCase(Locale.ROOT) : null,
+            arguments.has("--status") ? arguments.text("--status").toUpperCase(Locale.ROOT) : null,
             time(arguments, "--since"), time(arguments, "--until"),
-            Options.number(arguments, "--limit", 0, Integer.MAX_VALUE, 20));
+            arguments.number("--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = open(arguments)) {
             settle(repository);
             List<ExecutionRow> rows = repository.history(filter);
@@ -337,13 +337,13 @@ public class taskrunnerbatch {
         if (!arguments.has(option)) {
             return null;
         }
-        String text = Options.text(arguments, option);
+        String text = arguments.text(option);
         try {
-            java.time.Duration ago = Options.parseDuration(text);
+            java.time.Duration ago = Arguments.parseDuration(text);
             return Repository.time(ago != null ? Instant.now().minus(ago) : text.length() == 10
                 ? LocalDate.parse(text).atStartOfDay().toInstant(ZoneOffset.UTC) : Instant.parse(text));
         } catch (DateTimeParseException e) {
-            throw new UsageException(arguments.command(), "invalid " + option + " '" + text
+            throw arguments.refused("invalid " + option + " '" + text
                 + "': give a time such as 2026-11-24, 2026-11-24T02:00:00Z, or a duration ago such as 7d");
         }
     }
@@ -357,13 +357,13 @@ public class taskrunnerbatch {
     }
 
     private static int purge(Arguments arguments) throws TaskException {
-        Options.requireAll(arguments, "--older-than");
-        String text = Options.text(arguments, "--older-than");
-        java.time.Duration age = Options.parseDuration(text);
+        arguments.requireAll("--older-than");
+        String text = arguments.text("--older-than");
+        java.time.Duration age = Arguments.parseDuration(text);
         if (age == null) {
-            throw new UsageException(arguments.command(), "invalid --older-than '" + text + "': give a duration such as 90d");
+            throw arguments.refused("invalid --older-than '" + text + "': give a duration such as 90d");
         }
-        int keep = Options.number(arguments, "--keep", 0, Integer.MAX_VALUE, 0);
+        int keep = arguments.number("--keep", 0, Integer.MAX_VALUE, 0);
         try (Repository repository = open(arguments)) {
             Repository.Purged purged = repository.purge(Repository.time(Instant.now().minus(age)), keep);
             int files = 0;

@@ -125,7 +125,7 @@ class BatchPortabilityTest {
         private static Properties run(Repository repository, Path folder, String lock, String command) throws Exception {
             Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, new String[] {"--command", command, "--lockfile", lock, "--threshold",
                 "2", "--counter-file", lock.replace(".lock", ".count")});
-            Execution execution = new Execution(Options.request(arguments));
+            Execution execution = new Execution(new Request(arguments));
             Owner owner = execution.owner;
             RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
                 owner.runner().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);

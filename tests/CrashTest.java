@@ -141,7 +141,7 @@ class CrashTest {
         Files.writeString(task.counter, "2\n");
         Program.Running runner = task.request(task.untilFinish()).under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
             "-e", "inject=link:delay_enter=2000000:when=1").start();
-        Program.await("the request is about to link", () -> !Files.exists(task.counter) && Files.exists(task.gate));
+        Program.await("the request is about to link", () -> Files.exists(task.gate) && Program.read(task.gate).contains("\nstarted="));
         String record = Program.read(task.gate);
         Files.delete(task.gate);
         Files.writeString(task.gate, record.replaceAll("run=.*", "run=another"));

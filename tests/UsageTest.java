@@ -168,18 +168,18 @@ class UsageTest {
 
     @Test
     void durationsAreSecondsOrHaveAUnit() {
-        assertEquals(Duration.ZERO, Options.parseDuration("0"));
-        assertEquals(Duration.ofSeconds(90), Options.parseDuration("90"));
-        assertEquals(Duration.ofSeconds(90), Options.parseDuration("90s"));
-        assertEquals(Duration.ofMinutes(15), Options.parseDuration("15m"));
-        assertEquals(Duration.ofHours(2), Options.parseDuration("2h"));
-        assertEquals(Duration.ofDays(1), Options.parseDuration("1d"));
-        assertEquals(Duration.ofMinutes(15), Options.parseDuration("PT15M"));
-        assertEquals(Duration.ofMillis(1500), Options.parseDuration("PT1.5S"));
-        assertEquals(Duration.ofHours(36), Options.parseDuration("P1DT12H"));
+        assertEquals(Duration.ZERO, Arguments.parseDuration("0"));
+        assertEquals(Duration.ofSeconds(90), Arguments.parseDuration("90"));
+        assertEquals(Duration.ofSeconds(90), Arguments.parseDuration("90s"));
+        assertEquals(Duration.ofMinutes(15), Arguments.parseDuration("15m"));
+        assertEquals(Duration.ofHours(2), Arguments.parseDuration("2h"));
+        assertEquals(Duration.ofDays(1), Arguments.parseDuration("1d"));
+        assertEquals(Duration.ofMinutes(15), Arguments.parseDuration("PT15M"));
+        assertEquals(Duration.ofMillis(1500), Arguments.parseDuration("PT1.5S"));
+        assertEquals(Duration.ofHours(36), Arguments.parseDuration("P1DT12H"));
         for (String text : List.of("", "s", "-1", "-1s", "+1", "1.5s", "1w", "1 s", " 1", "1S", "P", "PT", "PT-1S", "9223372036854775807",
             "9223372036854775808", "9223372036854775807d", "PT9223372036854775807H", "٣s")) {
-            assertNull(Options.parseDuration(text), text);
+            assertNull(Arguments.parseDuration(text), text);
         }
     }
 
