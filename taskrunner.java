@@ -62,6 +62,8 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.ParseResult;
 
+// 1. main
+
 /**
  * Runs a command under a lock file so that only one instance runs at a time, counts the requests that find the lock held, and
  * reports an error once they exceed a threshold.
@@ -129,408 +131,7 @@ public class taskrunner {
     }
 }
 
-/** Exit statuses of taskrunner's own; names and numbers of sysexits(3), flock(1) and timeout(1) where they have one. */
-final class ExitStatus {
-    static final int OK = 0;
-    static final int STATUS_HELD = 20;
-    static final int STATUS_LEFT_BEHIND = 21;
-    static final int USAGE = 64;
-    static final int DATA = 65;
-    static final int INTERNAL = 70;
-    static final int CANNOT_CREATE = 73;
-    static final int IO = 74;
-    static final int THRESHOLD = 75;
-    static final int TIMEOUT = 124;
-    static final int CANNOT_START = 126;
-    /** A process that signal n ended has the status 128 + n in a POSIX shell. */
-    static final int SIGNAL = 128;
-
-    /** The table for {@code --help}. */
-    static Map<String, String> table() {
-        Map<String, String> table = new LinkedHashMap<>();
-        table.put("0", "the command succeeded; or contention that is not reported");
-        table.put("1-255", "the command failed: its own status, unchanged");
-        table.put("128+n", "the command was ended by signal n; or taskrunner was, after it had ended the command and released the lock");
-        table.put("64", "usage; nothing was touched");
-        table.put("65", "the counter file holds something other than a counter; it is left as it is");
-        table.put("73", "the lock file cannot be created");
-        table.put("74", "I/O error on the lock file or counter file, or a process that cannot be killed");
-        table.put("75", "contention beyond the threshold: reported");
-        table.put("124", "--timeout ended the command");
-        table.put("126", "the command could not be started");
-        table.put("20, 21", "status: 20 held or foreign, 21 stale or orphaned");
-        return table;
-    }
-
-    private ExitStatus() {
-    }
-}
-
-/** An error that ends a request, with the exit status that it stands for; its message names the path and the remedy. */
-class TaskException extends Exception {
-    private static final long serialVersionUID = 1;
-
-    final int exitStatus;
-
-    TaskException(int exitStatus, String message, Throwable cause) {
-        super(message, cause);
-        this.exitStatus = exitStatus;
-    }
-
-    TaskException(int exitStatus, String message) {
-        this(exitStatus, message, null);
-    }
-}
-
-/** The counter file is what cannot be used: exit status 65 or 74. */
-final class CounterException extends TaskException {
-    private static final long serialVersionUID = 1;
-
-    CounterException(int exitStatus, String message, Throwable cause) {
-        super(exitStatus, message, cause);
-    }
-}
-
-/** The command line is wrong: exit status 64. */
-final class UsageException extends TaskException {
-    private static final long serialVersionUID = 1;
-
-    private final String command;
-
-    /** @param command the name of the command whose help shows how it is right */
-    UsageException(Command command, String message) {
-        super(ExitStatus.USAGE, message);
-        this.command = command.name();
-    }
-
-    /** Prints the help and, as the last line on stderr, what is wrong; returns the exit status. */
-    int show(List<Command> commands) {
-        PrintWriter err = new PrintWriter(System.err, true);
-        Picocli.usage(commands, command, err);
-        err.println("taskrunner: " + Text.oneLine(getMessage()));
-        return exitStatus;
-    }
-}
-
-/** An option. @param label of its value, or null for a flag @param group the heading under which the help shows it, or null */
-record Option(String name, String label, String group, String description) {
-}
-
-/** A command with its options. @param parameter the label of its one positional parameter, or null @param details for the help's end */
-record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options, List<String> details) {
-    /** The command of that name, else the first, which is the one without a name in front. */
-    static Command named(String name, List<Command> commands) {
-        for (Command command : commands) {
-            if (command.name.equals(name)) {
-                return command;
-            }
-        }
-        return commands.get(0);
-    }
-}
-
-/** What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or null. */
-record Arguments(Command command, Map<String, String> values, String parameter) {
-    /**
-     * Parses the command line; the first of the commands is the one without a name in front.
-     *
-     * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a run takes more than
-     * an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors, {@code --option=value},
-     * {@code @file}, a value that looks like an option) are picocli's.
-     *
-     * @return null when the arguments asked for the help or the version, which have been printed
-     */
-    static Arguments parse(List<Command> commands, String... args) throws UsageException {
-        Arguments plain = plain(commands, args);
-        return plain != null ? plain : Picocli.parse(commands, args);
-    }
-
-    private static Arguments plain(List<Command> commands, String... args) {
-        Command command = Command.named(args.length == 0 ? "" : args[0], commands);
-        int next = command == commands.get(0) ? 0 : 1;
-        Map<String, String> values = new HashMap<>();
-        while (next < args.length) {
-            String name = args[next++];
-            Option option = null;
-            for (Option candidate : command.options()) {
-                if (candidate.name().equals(name)) {
-                    option = candidate;
-                }
-            }
-            boolean valued = option != null && option.label() != null;
-            if (option == null || valued && (next == args.length || args[next].startsWith("-") || args[next].startsWith("@"))
-                    || values.put(name, valued ? args[next++] : "") != null) {
-                return null;
-            }
-        }
-        return command.parameter() == null ? new Arguments(command, values, null) : null;
-    }
-
-    boolean has(String option) {
-        return values.containsKey(option);
-    }
-
-    UsageException refused(String why) {
-        return new UsageException(command, why);
-    }
-
-    private UsageException invalid(String option, String text, String remedy) {
-        return refused("invalid " + option + " '" + text + "': " + remedy);
-    }
-
-    void requireAll(String... names) throws UsageException {
-        List<String> missing = new ArrayList<>();
-        for (String name : names) {
-            if (!has(name)) {
-                missing.add(name);
-            }
-        }
-        if (!missing.isEmpty()) {
-            throw refused("missing " + String.join(", ", missing));
-        }
-    }
-
-    /** The option's text, or null without it, when the locale could carry it to here and can carry it on to the command. */
-    String text(String option) throws UsageException {
-        return carried(values.get(option), option);
-    }
-
-    private String carried(String text, String what) throws UsageException {
-        if (text != null && !isCarried(text)) {
-            throw refused(what + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
-        }
-        return text;
-    }
-
-    /** Whether the locale can carry the text from and to the system. */
-    static boolean isCarried(String text) {
-        boolean ascii = true;
-        for (int i = 0; i < text.length(); i++) {
-            ascii &= text.charAt(i) < 0x80;
-        }
-        return ascii || text.indexOf('\uFFFD') < 0
-            && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
-    }
-
-    int number(String option, int least, int most, int byDefault) throws UsageException {
-        String text = text(option);
-        if (text == null) {
-            return byDefault;
-        }
-        try {
-            int number = Integer.parseInt(text);
-            if (number >= least && number <= most && text.charAt(0) != '+') {
-                return number;
-            }
-        } catch (NumberFormatException e) {
-            // falls through to the same message
-        }
-        throw invalid(option, text, "give an integer from " + least + " to " + most);
-    }
-
-    /** Whether the option has its other value instead of the default. */
-    boolean isOther(String option, String byDefault, String other) throws UsageException {
-        String text = text(option);
-        if (text != null && !text.equals(byDefault) && !text.equals(other)) {
-            throw invalid(option, text, "give " + byDefault + " or " + other);
-        }
-        return other.equals(text);
-    }
-
-    Duration duration(String option, Duration byDefault) throws UsageException {
-        String text = text(option);
-        Duration duration = text == null ? byDefault : parseDuration(text);
-        if (duration == null) {
-            throw invalid(option, text, "give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
-        }
-        return duration;
-    }
-
-    /** A duration from zero to 100 years, or null. */
-    static Duration parseDuration(String text) {
-        try {
-            Duration duration;
-            if (text.startsWith("P")) {
-                duration = Duration.parse(text);
-            } else {
-                int digits = 0;
-                while (digits < text.length() && text.charAt(digits) >= '0' && text.charAt(digits) <= '9') {
-                    digits++;
-                }
-                int unit = switch (text.substring(digits)) {
-                    case "", "s" -> 1;
-                    case "m" -> 60;
-                    case "h" -> 3600;
-                    case "d" -> 86400;
-                    default -> -1;
-                };
-                duration = Duration.ofSeconds(Math.multiplyExact(Long.parseLong(text.substring(0, digits)), unit));
-            }
-            return duration.isNegative() || duration.compareTo(Duration.ofDays(36525)) > 0 ? null : duration;
-        } catch (DateTimeParseException | NumberFormatException | ArithmeticException e) {
-            return null;
-        }
-    }
-
-    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
-    Path path(String option) throws UsageException {
-        String text = text(option);
-        if (text == null) {
-            return null;
-        }
-        if (text.isEmpty()) {
-            throw refused(option + " is empty");
-        }
-        try {
-            Path path = Path.of(text);
-            if (path.getFileName() == null || text.endsWith(File.separator)) {
-                throw invalid(option, text, "give a file, not a folder");
-            }
-            if (!path.isAbsolute()) {
-                carried(System.getProperty("user.dir"), option + " is relative to a working folder that");
-            }
-            Path absolute = path.toAbsolutePath();
-            try {
-                return absolute.getParent().toRealPath().resolve(path.getFileName());
-            } catch (IOException e) {
-                return absolute.normalize();
-            }
-        } catch (InvalidPathException e) {
-            throw invalid(option, text, e.getReason());
-        }
-    }
-}
-
-/** The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it. */
-final class Picocli {
-    static Arguments parse(List<Command> commands, String... args) throws UsageException {
-        CommandLine cli = commandLine(commands);
-        ParseResult parsed;
-        try {
-            parsed = cli.parseArgs(args);
-        } catch (CommandLine.ParameterException e) {
-            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands), Text.lowerCase(e.getMessage()));
-        }
-        ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
-        CommandLine usedCli = used.commandSpec().commandLine();
-        if (used.isUsageHelpRequested()) {
-            usedCli.usage(System.out);
-            return null;
-        }
-        if (used.isVersionHelpRequested()) {
-            usedCli.printVersionHelp(System.out);
-            return null;
-        }
-        Command command = Command.named(usedCli.getCommandName(), commands);
-        Map<String, String> values = new HashMap<>();
-        for (Option option : command.options()) {
-            if (used.hasMatchedOption(option.name())) {
-                values.put(option.name(), option.label() == null ? "" : used.matchedOptionValue(option.name(), ""));
-            }
-        }
-        return new Arguments(command, values, used.hasMatchedPositional(0) ? used.matchedPositionalValue(0, "") : null);
-    }
-
-    static void usage(List<Command> commands, String name, PrintWriter out) {
-        CommandLine cli = commandLine(commands);
-        (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
-    }
-
-    private static CommandLine commandLine(List<Command> commands) {
-        CommandSpec main = spec(commands.get(0));
-        main.usageMessage().exitCodeListHeading("%nExit status:%n").exitCodeList(ExitStatus.table());
-        for (Command command : commands.subList(1, commands.size())) {
-            main.addSubcommand(command.name(), spec(command));
-        }
-        return new CommandLine(main);
-    }
-
-    private static CommandSpec spec(Command command) {
-        CommandSpec spec = CommandSpec.create().name(command.name()).version("taskrunner " + taskrunner.VERSION);
-        spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
-            .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0])).width(100)
-            .longOptionsMaxWidth(32).sortOptions(false).optionListHeading("%n").commandListHeading("%nCommands:%n");
-        spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
-        spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
-        Map<String, ArgGroupSpec.Builder> groups = new LinkedHashMap<>();
-        for (Option option : command.options()) {
-            OptionSpec.Builder builder = OptionSpec.builder(option.name()).description(option.description());
-            OptionSpec model = (option.label() == null ? builder.type(boolean.class).arity("0")
-                : builder.type(String.class).paramLabel(option.label())).build();
-            if (option.group() == null) {
-                spec.addOption(model);
-            } else {
-                groups.computeIfAbsent(option.group(), group -> ArgGroupSpec.builder().validate(false).order(groups.size())
-                    .heading("%n" + group + ":%n")).addArg(model);
-            }
-        }
-        groups.values().forEach(group -> spec.addArgGroup(group.build()));
-        if (command.parameter() != null) {
-            spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1").type(String.class)
-                .paramLabel(command.parameter()).build());
-        }
-        return spec;
-    }
-
-    private Picocli() {
-    }
-}
-
-/** The options: one definition for the parser, the help, the script and the batch variant. */
-final class Options {
-    private static final String REQUIRED = "Required";
-    private static final String RUNS = "How it runs";
-    private static final String ENDS = "How it ends";
-    private static final String SAYS = "What it says";
-    private static final Option VERBOSE = new Option("--verbose", null, SAYS, "say more: debug lines, and stack traces of internal errors");
-
-    /** The options of an execution request. */
-    static final List<Option> REQUEST = List.of(
-        new Option("--command", "CMD", REQUIRED, "the command, run through the system shell"),
-        new Option("--lockfile", "FILE", REQUIRED, "the lock file that identifies the task; best in /run/lock"),
-        new Option("--threshold", "N", REQUIRED, "contentions that are tolerated before one is reported; 0: they are not counted"),
-        new Option("--counter-file", "FILE", REQUIRED, "where the contentions are counted"),
-        new Option("--wait", "DURATION", RUNS, "on contention try again for so long before it counts (default: 0, try once)"),
-        new Option("--timeout", "DURATION", RUNS, "end the command after so long: exit status 124 (default: 0, no limit)"),
-        new Option("--kill-after", "DURATION", RUNS, "send SIGKILL so long after SIGTERM (default: 10s)"),
-        new Option("--on-stale", "recover|report", RUNS, "a lock file whose run is proven dead: take it over, or count it as contention"
-            + " (default: recover)"),
-        new Option("--conflict-exit-code", "N", ENDS, "exit status of contention that is not reported, 0-255 (default: 0)"),
-        new Option("--exit-zero", null, ENDS, "exit with 0 whenever the command has run and the lock was released"),
-        new Option("--notify", "CMD", ENDS, "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
-            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD, _HOLDER_PID tell which"),
-        new Option("--quiet", null, SAYS, "print nothing unless the exit status is not 0; then all output, on stderr"),
-        new Option("--log-file", "FILE", SAYS, "append log lines to FILE (default: stderr); errors go to stderr as well"),
-        new Option("--log-format", "text|json", SAYS, "format of the log lines (default: text)"),
-        new Option("--metrics-file", "FILE", SAYS, "write Prometheus metrics for the textfile collector to FILE"),
-        VERBOSE);
-
-    static final Command RUN = new Command("taskrunner", "Runs a command under a lock file so that only one instance runs at a time. Requests"
-        + " that find the lock held are counted; beyond the threshold they are reported as an error.",
-        List.of("taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null, REQUEST,
-        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "", "Example:",
-            "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
-            "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet"));
-
-    static final Command STATUS = new Command("status", "Tells who holds the lock, since when and in which state, and the counter.",
-        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null,
-        List.of(new Option("--lockfile", "FILE", null, "the lock file"), new Option("--threshold", "N", null, "the task's threshold"),
-            new Option("--counter-file", "FILE", null, "the task's counter file"), new Option("--json", null, null, "print one JSON object"),
-            new Option("--verbose", null, null, "show stack traces of internal errors")),
-        List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
-
-    static final List<Command> COMMANDS = with(List.of(RUN, STATUS), Installation.commands("taskrunner"));
-
-    static <T> List<T> with(List<T> some, List<T> more) {
-        List<T> all = new ArrayList<>(some);
-        all.addAll(more);
-        return all;
-    }
-
-    private Options() {
-    }
-}
+// 2. what is asked
 
 /** One execution request, validated. Zero durations: no wait, no limit; null files and commands: not asked for. */
 final class Request {
@@ -620,6 +221,8 @@ final class Request {
         }
     }
 }
+
+// 3. the workflow
 
 /**
  * One execution request from the lock to its outcome: acquire the lock; when acquired run the command and release the lock. The
@@ -952,6 +555,8 @@ final class Execution {
 record Run(long startedMillis, long durationMillis) {
 }
 
+// 4. how it ended
+
 /** The ways a request can end, by their names in logs. */
 enum Ending {
     SUCCEEDED("INFO", false), FAILED("ERROR", true), TIMEOUT("ERROR", true), STOPPED("WARN", false), CONTENTION("WARN", false),
@@ -1054,180 +659,7 @@ final class Outcome {
     }
 }
 
-/**
- * A process that is told apart from a later one with the same pid.
- *
- * <p>Equality is written out, since the first call of a record's own costs 16 ms (JDK 17, with a start-up archive).
- *
- * @param start see {@link Processes}
- */
-record ProcessId(long pid, long start) {
-    @Override
-    public boolean equals(Object other) {
-        return other instanceof ProcessId id && id.pid == pid && id.start == start;
-    }
-
-    @Override
-    public int hashCode() {
-        return Long.hashCode(pid);
-    }
-}
-
-/**
- * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that names the
- * format. {@code lock.md} of the specification has the fields.
- *
- * @param runner the taskrunner process
- * @param command the command's shell, or null before it was started
- * @param started UTC, ISO-8601, to the millisecond
- */
-record Owner(String runId, ProcessId runner, String pidNamespace, String host, String bootId, String user, String started,
-             ProcessId command) {
-    /** The environment variable by which the processes of a run are found. */
-    static final String RUN_ID = "TASKRUNNER_RUN_ID";
-    /** The run ids of the taskrunners around this one, separated by blanks. */
-    static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
-    static final String MAGIC = "taskrunner-lock 1\n";
-    private static final int LONGEST = 4096;
-
-    static Owner self() {
-        ProcessId self = Processes.self();
-        String started = Text.time(System.currentTimeMillis());
-        String runId = started.replace("-", "").replace(":", "").replace(".", "") + "-" + self.pid() + "-"
-            + Long.toHexString((System.nanoTime() ^ Processes.bootId().hashCode()) & 0xFFFFFF);
-        return new Owner(runId, self, Processes.pidNamespace(), Processes.host(), Processes.bootId(),
-            System.getProperty("user.name"), started, null);
-    }
-
-    String text() {
-        return MAGIC + "run=" + runId + "\npid=" + runner.pid() + "\nstart=" + runner.start() + "\npid-namespace=" + pidNamespace
-            + "\nhost=" + host + "\nboot=" + bootId + "\nuser=" + user + "\nstarted=" + started + "\n";
-    }
-
-    static String commandText(ProcessId command) {
-        return "command-pid=" + command.pid() + "\ncommand-start=" + command.start() + "\n";
-    }
-
-    /** The record in the file, or null when it holds none. */
-    static Owner read(FileChannel file) throws IOException {
-        return parse(RegularFiles.read(file, LONGEST));
-    }
-
-    private static Owner parse(String text) {
-        if (!text.startsWith(MAGIC)) {
-            return null;
-        }
-        Map<String, String> values = new HashMap<>();
-        int line = MAGIC.length();
-        for (int end; (end = text.indexOf('\n', line)) >= 0; line = end + 1) {
-            int equals = text.indexOf('=', line);
-            if (equals > 0 && equals < end) {
-                values.put(text.substring(line, equals), text.substring(equals + 1, end));
-            }
-        }
-        try {
-            ProcessId command = values.containsKey("command-start")
-                ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start"))) : null;
-            Owner owner = new Owner(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
-                Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
-                values.get("user"), values.get("started"), command);
-            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user", "started"));
-            return whole && !owner.runId.isEmpty() ? owner : null;
-        } catch (NumberFormatException e) {
-            return null;
-        }
-    }
-
-    /** How long it has been running, by its own clock, for messages. */
-    String age() {
-        long since = Text.millis(started);
-        return since < 0 ? "an unknown time" : Text.duration(Math.max(0, System.currentTimeMillis() - since) / 1000 * 1000);
-    }
-
-    Json json() {
-        Json json = new Json().put("run_id", runId).put("pid", runner.pid()).put("user", user).put("host", host).put("started", started);
-        return command == null ? json : json.put("command_pid", command.pid());
-    }
-
-    /** For messages: {@code pid 4711 (root@db1) since 2026-11-24T02:00:03Z}. */
-    String describe() {
-        return "pid " + runner.pid() + " (" + user + "@" + host + ") since " + started.substring(0, Math.min(19, started.length()))
-            + "Z";
-    }
-}
-
-/**
- * What was found at a lock file's path.
- *
- * @param owner what its record says, or null without one
- * @param proof what proves it stale, else null
- * @param message one line without an end mark
- * @param advice what to do when the lock does not go away
- */
-record Verdict(State state, Owner owner, String proof, String message, String advice) {
-    enum State {
-        /** Nothing is there. */
-        FREE(ExitStatus.OK),
-        /** Its runner lives. */
-        HELD(ExitStatus.STATUS_HELD),
-        /** Its runner is dead, processes of its run live. */
-        ORPHANED(ExitStatus.STATUS_LEFT_BEHIND),
-        /** Its runner and every process of its run are proven dead. */
-        STALE(ExitStatus.STATUS_LEFT_BEHIND),
-        /** Something else than taskrunner made it. */
-        FOREIGN(ExitStatus.STATUS_HELD),
-        /** Made by taskrunner, and nothing can be proven. */
-        UNKNOWN(ExitStatus.STATUS_HELD);
-
-        /** Of {@code status}. */
-        final int exitStatus;
-
-        State(int exitStatus) {
-            this.exitStatus = exitStatus;
-        }
-
-        String text() {
-            return name().toLowerCase(Locale.ROOT);
-        }
-    }
-
-    static Verdict free(Path lock) {
-        return new Verdict(State.FREE, null, null, "lock " + lock + " is free", "");
-    }
-
-    /** @param note or null */
-    static Verdict held(Path lock, Owner owner, String note) {
-        String by = owner == null ? "a process that left no record in it" : owner.describe() + ", running for " + owner.age();
-        String advice = owner == null ? "look for its holder with: fuser -v " + lock
-            : "look with: ps -o pid,stat,etime,args -p " + owner.runner().pid()
-                + (owner.command() == null ? "" : "," + owner.command().pid()) + "; if it is stuck, kill " + owner.runner().pid()
-                + " ends the command and frees the lock";
-        return new Verdict(State.HELD, owner, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
-    }
-
-    static Verdict orphaned(Path lock, Owner owner, List<Long> pids) {
-        return new Verdict(State.ORPHANED, owner, null, "lock " + lock + " is orphaned: its taskrunner, " + owner.describe()
-            + ", is dead, but of its run " + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live") + ": wait, or end with: kill "
-            + Text.list(pids).replace(',', ' '),
-            "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over");
-    }
-
-    /** @param why or null */
-    static Verdict stale(Path lock, Owner owner, String why) {
-        String proof = "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
-        return new Verdict(State.STALE, owner, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
-            "or: rm " + lock);
-    }
-
-    static Verdict foreign(Path lock, String why) {
-        return new Verdict(State.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
-    }
-
-    static Verdict unknown(Path lock, Owner owner, String why) {
-        return new Verdict(State.UNKNOWN, owner, null, "lock " + lock + " of " + (owner == null ? "an unknown run" : owner.describe())
-            + " cannot be judged: " + why + "; if its task does not run: rm " + lock, "look who made it with: ls -l " + lock);
-    }
-}
+// 5. the lock
 
 /**
  * A lock that this request holds, and the way to get one: the protocol of the specification's {@code lock.md}. The lock file's
@@ -1452,178 +884,6 @@ final class LockFile {
 }
 
 /**
- * A file whose inode this JVM has open and, by a kernel lock (fcntl(2)), locked. Closing <em>any</em> channel of this JVM on the inode
- * drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
- */
-final class LockedFile implements AutoCloseable {
-    private final List<FileChannel> channels = new ArrayList<>(3);
-
-    LockedFile(FileChannel channel) {
-        channels.add(channel);
-    }
-
-    /**
-     * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device and inode of the open
-     * file, so that an overlapping lock proves the same inode.
-     */
-    boolean isAt(Path path) throws IOException {
-        BasicFileAttributes attributes = RegularFiles.attributes(path);
-        if (attributes == null || !attributes.isRegularFile()) {
-            return false;
-        }
-        FileChannel channel;
-        try {
-            channel = FileChannel.open(path, RegularFiles.READ);
-        } catch (NoSuchFileException | AccessDeniedException e) {
-            return false;
-        }
-        try {
-            channel.tryLock(0, Long.MAX_VALUE, true);
-        } catch (OverlappingFileLockException e) {
-            channels.add(channel);
-            return true;
-        }
-        channel.close();
-        return false;
-    }
-
-    void keepOpen(FileChannel channel) {
-        channels.add(channel);
-    }
-
-    /** Replaces the content and forces it to the disk. */
-    void write(String text) throws IOException {
-        channels.get(0).truncate(0);
-        append(text);
-        channels.get(0).force(false);
-    }
-
-    void append(String text) throws IOException {
-        RegularFiles.write(channels.get(0), text, channels.get(0).size());
-    }
-
-    @Override
-    public void close() {
-        for (FileChannel channel : channels) {
-            try {
-                channel.close();
-            } catch (IOException e) {
-                // the descriptor is gone all the same, see close(2)
-            }
-        }
-    }
-}
-
-/** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
-final class RegularFiles {
-    static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
-    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
-    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
-    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW,
-        LinkOption.NOFOLLOW_LINKS);
-
-    /** The attributes of the file itself, or null when there is none. */
-    static BasicFileAttributes attributes(Path path) throws IOException {
-        try {
-            return Files.readAttributes(path, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS);
-        } catch (NoSuchFileException e) {
-            return null;
-        } catch (FileSystemException e) {
-            if (!Files.isDirectory(path.getParent())) {
-                throw new NotDirectoryException(path.getParent().toString());
-            }
-            throw e;
-        }
-    }
-
-    static String kind(BasicFileAttributes attributes) {
-        return attributes.isDirectory() ? "a folder" : attributes.isSymbolicLink() ? "a symbolic link" : "a special file";
-    }
-
-    /** The first bytes of the file as text. */
-    static String read(FileChannel file, int longest) throws IOException {
-        ByteBuffer bytes = ByteBuffer.allocate(longest);
-        while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
-            continue;
-        }
-        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
-    }
-
-    static void write(FileChannel file, String text, long from) throws IOException {
-        ByteBuffer bytes = ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8));
-        while (bytes.hasRemaining()) {
-            file.write(bytes, from + bytes.position());
-        }
-    }
-
-    private RegularFiles() {
-    }
-}
-
-/** What proves whether a lock whose kernel lock is free still has a living run. */
-final class Evidence {
-    private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs",
-        "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
-
-    static Verdict judge(Path path, Owner owner) throws IOException {
-        if (owner == null) {
-            return Verdict.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
-        }
-        if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
-            return Verdict.unknown(path, owner, "without /proc nothing can be proven: mount it");
-        }
-        if (!owner.bootId().equals(Processes.bootId())) {
-            if (!owner.host().equals(Processes.host())) {
-                return Verdict.unknown(path, owner, "it was made on another machine, " + owner.host());
-            }
-            String type = Files.getFileStore(path).type();
-            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, owner, "the machine was started again since")
-                : Verdict.unknown(path, owner, "it was made before the last boot, on a " + type + " file system that others may share");
-        }
-        if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
-            return Verdict.unknown(path, owner, "it was made in another container (pid namespace)");
-        }
-        if (Processes.lives(owner.runner())) {
-            return Verdict.held(path, owner, "its kernel lock is gone: the lock file was copied or restored");
-        }
-        if (!Processes.HAVE_PROC && owner.command() == null) {
-            return Verdict.unknown(path, owner, "its taskrunner is dead and the record names no command");
-        }
-        Verdict first = byProcesses(path, owner);
-        // a process that forks or executes while /proc is read can be missed once
-        return first.state() == Verdict.State.STALE ? byProcesses(path, owner) : first;
-    }
-
-    private static Verdict byProcesses(Path path, Owner owner) throws IOException {
-        Map<Long, Processes.Entry> all = Processes.all();
-        List<Long> hidden = new ArrayList<>();
-        List<Long> alive = new ArrayList<>();
-        for (ProcessId id : new ProcessTree(owner.command(), owner.runId()).alive(all, owner.runner().start(), hidden)) {
-            alive.add(id.pid());
-        }
-        if (!alive.isEmpty()) {
-            return Verdict.orphaned(path, owner, alive);
-        }
-        if (Processes.HAVE_PROC && !all.containsKey(1L)) {
-            return Verdict.unknown(path, owner, "/proc hides other users' processes (hidepid), and one may be of its run");
-        }
-        if (!hidden.isEmpty()) {
-            return Verdict.unknown(path, owner, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
-                + " (environment not readable)");
-        }
-        return stale(path, owner, null);
-    }
-
-    private static Verdict stale(Path path, Owner owner, String why) throws IOException {
-        return Processes.isOwn(path) ? Verdict.stale(path, owner, why) : Verdict.unknown(path, owner,
-            "its run is dead, but the file belongs to another user, " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName());
-    }
-
-    private Evidence() {
-    }
-}
-
-/**
  * The gate: whoever holds the kernel lock on the inode at its path is alone in looking at, making or taking over the file beside it,
  * and in changing the counter. Closing it leaves the gate.
  */
@@ -1805,6 +1065,290 @@ final class Gate implements AutoCloseable {
 }
 
 /**
+ * A file whose inode this JVM has open and, by a kernel lock (fcntl(2)), locked. Closing <em>any</em> channel of this JVM on the inode
+ * drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
+ */
+final class LockedFile implements AutoCloseable {
+    private final List<FileChannel> channels = new ArrayList<>(3);
+
+    LockedFile(FileChannel channel) {
+        channels.add(channel);
+    }
+
+    /**
+     * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device and inode of the open
+     * file, so that an overlapping lock proves the same inode.
+     */
+    boolean isAt(Path path) throws IOException {
+        BasicFileAttributes attributes = RegularFiles.attributes(path);
+        if (attributes == null || !attributes.isRegularFile()) {
+            return false;
+        }
+        FileChannel channel;
+        try {
+            channel = FileChannel.open(path, RegularFiles.READ);
+        } catch (NoSuchFileException | AccessDeniedException e) {
+            return false;
+        }
+        try {
+            channel.tryLock(0, Long.MAX_VALUE, true);
+        } catch (OverlappingFileLockException e) {
+            channels.add(channel);
+            return true;
+        }
+        channel.close();
+        return false;
+    }
+
+    void keepOpen(FileChannel channel) {
+        channels.add(channel);
+    }
+
+    /** Replaces the content and forces it to the disk. */
+    void write(String text) throws IOException {
+        channels.get(0).truncate(0);
+        append(text);
+        channels.get(0).force(false);
+    }
+
+    void append(String text) throws IOException {
+        RegularFiles.write(channels.get(0), text, channels.get(0).size());
+    }
+
+    @Override
+    public void close() {
+        for (FileChannel channel : channels) {
+            try {
+                channel.close();
+            } catch (IOException e) {
+                // the descriptor is gone all the same, see close(2)
+            }
+        }
+    }
+}
+
+/**
+ * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that names the
+ * format. {@code lock.md} of the specification has the fields.
+ *
+ * @param runner the taskrunner process
+ * @param command the command's shell, or null before it was started
+ * @param started UTC, ISO-8601, to the millisecond
+ */
+record Owner(String runId, ProcessId runner, String pidNamespace, String host, String bootId, String user, String started,
+             ProcessId command) {
+    /** The environment variable by which the processes of a run are found. */
+    static final String RUN_ID = "TASKRUNNER_RUN_ID";
+    /** The run ids of the taskrunners around this one, separated by blanks. */
+    static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
+    static final String MAGIC = "taskrunner-lock 1\n";
+    private static final int LONGEST = 4096;
+
+    static Owner self() {
+        ProcessId self = Processes.self();
+        String started = Text.time(System.currentTimeMillis());
+        String runId = started.replace("-", "").replace(":", "").replace(".", "") + "-" + self.pid() + "-"
+            + Long.toHexString((System.nanoTime() ^ Processes.bootId().hashCode()) & 0xFFFFFF);
+        return new Owner(runId, self, Processes.pidNamespace(), Processes.host(), Processes.bootId(),
+            System.getProperty("user.name"), started, null);
+    }
+
+    String text() {
+        return MAGIC + "run=" + runId + "\npid=" + runner.pid() + "\nstart=" + runner.start() + "\npid-namespace=" + pidNamespace
+            + "\nhost=" + host + "\nboot=" + bootId + "\nuser=" + user + "\nstarted=" + started + "\n";
+    }
+
+    static String commandText(ProcessId command) {
+        return "command-pid=" + command.pid() + "\ncommand-start=" + command.start() + "\n";
+    }
+
+    /** The record in the file, or null when it holds none. */
+    static Owner read(FileChannel file) throws IOException {
+        return parse(RegularFiles.read(file, LONGEST));
+    }
+
+    private static Owner parse(String text) {
+        if (!text.startsWith(MAGIC)) {
+            return null;
+        }
+        Map<String, String> values = new HashMap<>();
+        int line = MAGIC.length();
+        for (int end; (end = text.indexOf('\n', line)) >= 0; line = end + 1) {
+            int equals = text.indexOf('=', line);
+            if (equals > 0 && equals < end) {
+                values.put(text.substring(line, equals), text.substring(equals + 1, end));
+            }
+        }
+        try {
+            ProcessId command = values.containsKey("command-start")
+                ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start"))) : null;
+            Owner owner = new Owner(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
+                Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
+                values.get("user"), values.get("started"), command);
+            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user", "started"));
+            return whole && !owner.runId.isEmpty() ? owner : null;
+        } catch (NumberFormatException e) {
+            return null;
+        }
+    }
+
+    /** How long it has been running, by its own clock, for messages. */
+    String age() {
+        long since = Text.millis(started);
+        return since < 0 ? "an unknown time" : Text.duration(Math.max(0, System.currentTimeMillis() - since) / 1000 * 1000);
+    }
+
+    Json json() {
+        Json json = new Json().put("run_id", runId).put("pid", runner.pid()).put("user", user).put("host", host).put("started", started);
+        return command == null ? json : json.put("command_pid", command.pid());
+    }
+
+    /** For messages: {@code pid 4711 (root@db1) since 2026-11-24T02:00:03Z}. */
+    String describe() {
+        return "pid " + runner.pid() + " (" + user + "@" + host + ") since " + started.substring(0, Math.min(19, started.length()))
+            + "Z";
+    }
+}
+
+/**
+ * What was found at a lock file's path.
+ *
+ * @param owner what its record says, or null without one
+ * @param proof what proves it stale, else null
+ * @param message one line without an end mark
+ * @param advice what to do when the lock does not go away
+ */
+record Verdict(State state, Owner owner, String proof, String message, String advice) {
+    enum State {
+        /** Nothing is there. */
+        FREE(ExitStatus.OK),
+        /** Its runner lives. */
+        HELD(ExitStatus.STATUS_HELD),
+        /** Its runner is dead, processes of its run live. */
+        ORPHANED(ExitStatus.STATUS_LEFT_BEHIND),
+        /** Its runner and every process of its run are proven dead. */
+        STALE(ExitStatus.STATUS_LEFT_BEHIND),
+        /** Something else than taskrunner made it. */
+        FOREIGN(ExitStatus.STATUS_HELD),
+        /** Made by taskrunner, and nothing can be proven. */
+        UNKNOWN(ExitStatus.STATUS_HELD);
+
+        /** Of {@code status}. */
+        final int exitStatus;
+
+        State(int exitStatus) {
+            this.exitStatus = exitStatus;
+        }
+
+        String text() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    static Verdict free(Path lock) {
+        return new Verdict(State.FREE, null, null, "lock " + lock + " is free", "");
+    }
+
+    /** @param note or null */
+    static Verdict held(Path lock, Owner owner, String note) {
+        String by = owner == null ? "a process that left no record in it" : owner.describe() + ", running for " + owner.age();
+        String advice = owner == null ? "look for its holder with: fuser -v " + lock
+            : "look with: ps -o pid,stat,etime,args -p " + owner.runner().pid()
+                + (owner.command() == null ? "" : "," + owner.command().pid()) + "; if it is stuck, kill " + owner.runner().pid()
+                + " ends the command and frees the lock";
+        return new Verdict(State.HELD, owner, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
+    }
+
+    static Verdict orphaned(Path lock, Owner owner, List<Long> pids) {
+        return new Verdict(State.ORPHANED, owner, null, "lock " + lock + " is orphaned: its taskrunner, " + owner.describe()
+            + ", is dead, but of its run " + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live") + ": wait, or end with: kill "
+            + Text.list(pids).replace(',', ' '),
+            "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over");
+    }
+
+    /** @param why or null */
+    static Verdict stale(Path lock, Owner owner, String why) {
+        String proof = "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
+        return new Verdict(State.STALE, owner, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
+            "or: rm " + lock);
+    }
+
+    static Verdict foreign(Path lock, String why) {
+        return new Verdict(State.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
+    }
+
+    static Verdict unknown(Path lock, Owner owner, String why) {
+        return new Verdict(State.UNKNOWN, owner, null, "lock " + lock + " of " + (owner == null ? "an unknown run" : owner.describe())
+            + " cannot be judged: " + why + "; if its task does not run: rm " + lock, "look who made it with: ls -l " + lock);
+    }
+}
+
+/** What proves whether a lock whose kernel lock is free still has a living run. */
+final class Evidence {
+    private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs",
+        "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
+
+    static Verdict judge(Path path, Owner owner) throws IOException {
+        if (owner == null) {
+            return Verdict.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
+        }
+        if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
+            return Verdict.unknown(path, owner, "without /proc nothing can be proven: mount it");
+        }
+        if (!owner.bootId().equals(Processes.bootId())) {
+            if (!owner.host().equals(Processes.host())) {
+                return Verdict.unknown(path, owner, "it was made on another machine, " + owner.host());
+            }
+            String type = Files.getFileStore(path).type();
+            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, owner, "the machine was started again since")
+                : Verdict.unknown(path, owner, "it was made before the last boot, on a " + type + " file system that others may share");
+        }
+        if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
+            return Verdict.unknown(path, owner, "it was made in another container (pid namespace)");
+        }
+        if (Processes.lives(owner.runner())) {
+            return Verdict.held(path, owner, "its kernel lock is gone: the lock file was copied or restored");
+        }
+        if (!Processes.HAVE_PROC && owner.command() == null) {
+            return Verdict.unknown(path, owner, "its taskrunner is dead and the record names no command");
+        }
+        Verdict first = byProcesses(path, owner);
+        // a process that forks or executes while /proc is read can be missed once
+        return first.state() == Verdict.State.STALE ? byProcesses(path, owner) : first;
+    }
+
+    private static Verdict byProcesses(Path path, Owner owner) throws IOException {
+        Map<Long, Processes.Entry> all = Processes.all();
+        List<Long> hidden = new ArrayList<>();
+        List<Long> alive = new ArrayList<>();
+        for (ProcessId id : new ProcessTree(owner.command(), owner.runId()).alive(all, owner.runner().start(), hidden)) {
+            alive.add(id.pid());
+        }
+        if (!alive.isEmpty()) {
+            return Verdict.orphaned(path, owner, alive);
+        }
+        if (Processes.HAVE_PROC && !all.containsKey(1L)) {
+            return Verdict.unknown(path, owner, "/proc hides other users' processes (hidepid), and one may be of its run");
+        }
+        if (!hidden.isEmpty()) {
+            return Verdict.unknown(path, owner, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
+                + " (environment not readable)");
+        }
+        return stale(path, owner, null);
+    }
+
+    private static Verdict stale(Path path, Owner owner, String why) throws IOException {
+        return Processes.isOwn(path) ? Verdict.stale(path, owner, why) : Verdict.unknown(path, owner,
+            "its run is dead, but the file belongs to another user, " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName());
+    }
+
+    private Evidence() {
+    }
+}
+
+// 6. the counter
+
+/**
  * The failure counter: contentions since the lock was last acquired or the threshold was last reported. To be used inside the gate
  * only, but for {@link #read}.
  */
@@ -1922,6 +1466,8 @@ final class FailureCounter {
             + "; see that this user may write it and that the disk is not full", e);
     }
 }
+
+// 7. processes
 
 /** A process, its descendants and, on Linux, every process that carries the run's id in its environment. */
 final class ProcessTree {
@@ -2303,6 +1849,27 @@ final class Processes {
 }
 
 /**
+ * A process that is told apart from a later one with the same pid.
+ *
+ * <p>Equality is written out, since the first call of a record's own costs 16 ms (JDK 17, with a start-up archive).
+ *
+ * @param start see {@link Processes}
+ */
+record ProcessId(long pid, long start) {
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof ProcessId id && id.pid == pid && id.start == start;
+    }
+
+    @Override
+    public int hashCode() {
+        return Long.hashCode(pid);
+    }
+}
+
+// 8. what is reported
+
+/**
  * taskrunner's own log lines: to stderr or a file, as text or JSON. With {@code --quiet} lines for stderr and the command's output
  * are held back in a temporary file, and shown in their order when the exit status is not 0.
  */
@@ -2613,6 +2180,413 @@ final class Metrics {
     }
 }
 
+// 9. the command line
+
+/** The options: one definition for the parser, the help, the script and the batch variant. */
+final class Options {
+    private static final String REQUIRED = "Required";
+    private static final String RUNS = "How it runs";
+    private static final String ENDS = "How it ends";
+    private static final String SAYS = "What it says";
+    private static final Option VERBOSE = new Option("--verbose", null, SAYS, "say more: debug lines, and stack traces of internal errors");
+
+    /** The options of an execution request. */
+    static final List<Option> REQUEST = List.of(
+        new Option("--command", "CMD", REQUIRED, "the command, run through the system shell"),
+        new Option("--lockfile", "FILE", REQUIRED, "the lock file that identifies the task; best in /run/lock"),
+        new Option("--threshold", "N", REQUIRED, "contentions that are tolerated before one is reported; 0: they are not counted"),
+        new Option("--counter-file", "FILE", REQUIRED, "where the contentions are counted"),
+        new Option("--wait", "DURATION", RUNS, "on contention try again for so long before it counts (default: 0, try once)"),
+        new Option("--timeout", "DURATION", RUNS, "end the command after so long: exit status 124 (default: 0, no limit)"),
+        new Option("--kill-after", "DURATION", RUNS, "send SIGKILL so long after SIGTERM (default: 10s)"),
+        new Option("--on-stale", "recover|report", RUNS, "a lock file whose run is proven dead: take it over, or count it as contention"
+            + " (default: recover)"),
+        new Option("--conflict-exit-code", "N", ENDS, "exit status of contention that is not reported, 0-255 (default: 0)"),
+        new Option("--exit-zero", null, ENDS, "exit with 0 whenever the command has run and the lock was released"),
+        new Option("--notify", "CMD", ENDS, "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
+            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD, _HOLDER_PID tell which"),
+        new Option("--quiet", null, SAYS, "print nothing unless the exit status is not 0; then all output, on stderr"),
+        new Option("--log-file", "FILE", SAYS, "append log lines to FILE (default: stderr); errors go to stderr as well"),
+        new Option("--log-format", "text|json", SAYS, "format of the log lines (default: text)"),
+        new Option("--metrics-file", "FILE", SAYS, "write Prometheus metrics for the textfile collector to FILE"),
+        VERBOSE);
+
+    static final Command RUN = new Command("taskrunner", "Runs a command under a lock file so that only one instance runs at a time. Requests"
+        + " that find the lock held are counted; beyond the threshold they are reported as an error.",
+        List.of("taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
+            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null, REQUEST,
+        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "", "Example:",
+            "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
+            "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet"));
+
+    static final Command STATUS = new Command("status", "Tells who holds the lock, since when and in which state, and the counter.",
+        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null,
+        List.of(new Option("--lockfile", "FILE", null, "the lock file"), new Option("--threshold", "N", null, "the task's threshold"),
+            new Option("--counter-file", "FILE", null, "the task's counter file"), new Option("--json", null, null, "print one JSON object"),
+            new Option("--verbose", null, null, "show stack traces of internal errors")),
+        List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
+
+    static final List<Command> COMMANDS = with(List.of(RUN, STATUS), Installation.commands("taskrunner"));
+
+    static <T> List<T> with(List<T> some, List<T> more) {
+        List<T> all = new ArrayList<>(some);
+        all.addAll(more);
+        return all;
+    }
+
+    private Options() {
+    }
+}
+
+/** An option. @param label of its value, or null for a flag @param group the heading under which the help shows it, or null */
+record Option(String name, String label, String group, String description) {
+}
+
+/** A command with its options. @param parameter the label of its one positional parameter, or null @param details for the help's end */
+record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options, List<String> details) {
+    /** The command of that name, else the first, which is the one without a name in front. */
+    static Command named(String name, List<Command> commands) {
+        for (Command command : commands) {
+            if (command.name.equals(name)) {
+                return command;
+            }
+        }
+        return commands.get(0);
+    }
+}
+
+/** What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or null. */
+record Arguments(Command command, Map<String, String> values, String parameter) {
+    /**
+     * Parses the command line; the first of the commands is the one without a name in front.
+     *
+     * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a run takes more than
+     * an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors, {@code --option=value},
+     * {@code @file}, a value that looks like an option) are picocli's.
+     *
+     * @return null when the arguments asked for the help or the version, which have been printed
+     */
+    static Arguments parse(List<Command> commands, String... args) throws UsageException {
+        Arguments plain = plain(commands, args);
+        return plain != null ? plain : Picocli.parse(commands, args);
+    }
+
+    private static Arguments plain(List<Command> commands, String... args) {
+        Command command = Command.named(args.length == 0 ? "" : args[0], commands);
+        int next = command == commands.get(0) ? 0 : 1;
+        Map<String, String> values = new HashMap<>();
+        while (next < args.length) {
+            String name = args[next++];
+            Option option = null;
+            for (Option candidate : command.options()) {
+                if (candidate.name().equals(name)) {
+                    option = candidate;
+                }
+            }
+            boolean valued = option != null && option.label() != null;
+            if (option == null || valued && (next == args.length || args[next].startsWith("-") || args[next].startsWith("@"))
+                    || values.put(name, valued ? args[next++] : "") != null) {
+                return null;
+            }
+        }
+        return command.parameter() == null ? new Arguments(command, values, null) : null;
+    }
+
+    boolean has(String option) {
+        return values.containsKey(option);
+    }
+
+    UsageException refused(String why) {
+        return new UsageException(command, why);
+    }
+
+    private UsageException invalid(String option, String text, String remedy) {
+        return refused("invalid " + option + " '" + text + "': " + remedy);
+    }
+
+    void requireAll(String... names) throws UsageException {
+        List<String> missing = new ArrayList<>();
+        for (String name : names) {
+            if (!has(name)) {
+                missing.add(name);
+            }
+        }
+        if (!missing.isEmpty()) {
+            throw refused("missing " + String.join(", ", missing));
+        }
+    }
+
+    /** The option's text, or null without it, when the locale could carry it to here and can carry it on to the command. */
+    String text(String option) throws UsageException {
+        return carried(values.get(option), option);
+    }
+
+    private String carried(String text, String what) throws UsageException {
+        if (text != null && !isCarried(text)) {
+            throw refused(what + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
+        }
+        return text;
+    }
+
+    /** Whether the locale can carry the text from and to the system. */
+    static boolean isCarried(String text) {
+        boolean ascii = true;
+        for (int i = 0; i < text.length(); i++) {
+            ascii &= text.charAt(i) < 0x80;
+        }
+        return ascii || text.indexOf('\uFFFD') < 0
+            && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
+    }
+
+    int number(String option, int least, int most, int byDefault) throws UsageException {
+        String text = text(option);
+        if (text == null) {
+            return byDefault;
+        }
+        try {
+            int number = Integer.parseInt(text);
+            if (number >= least && number <= most && text.charAt(0) != '+') {
+                return number;
+            }
+        } catch (NumberFormatException e) {
+            // falls through to the same message
+        }
+        throw invalid(option, text, "give an integer from " + least + " to " + most);
+    }
+
+    /** Whether the option has its other value instead of the default. */
+    boolean isOther(String option, String byDefault, String other) throws UsageException {
+        String text = text(option);
+        if (text != null && !text.equals(byDefault) && !text.equals(other)) {
+            throw invalid(option, text, "give " + byDefault + " or " + other);
+        }
+        return other.equals(text);
+    }
+
+    Duration duration(String option, Duration byDefault) throws UsageException {
+        String text = text(option);
+        Duration duration = text == null ? byDefault : parseDuration(text);
+        if (duration == null) {
+            throw invalid(option, text, "give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
+        }
+        return duration;
+    }
+
+    /** A duration from zero to 100 years, or null. */
+    static Duration parseDuration(String text) {
+        try {
+            Duration duration;
+            if (text.startsWith("P")) {
+                duration = Duration.parse(text);
+            } else {
+                int digits = 0;
+                while (digits < text.length() && text.charAt(digits) >= '0' && text.charAt(digits) <= '9') {
+                    digits++;
+                }
+                int unit = switch (text.substring(digits)) {
+                    case "", "s" -> 1;
+                    case "m" -> 60;
+                    case "h" -> 3600;
+                    case "d" -> 86400;
+                    default -> -1;
+                };
+                duration = Duration.ofSeconds(Math.multiplyExact(Long.parseLong(text.substring(0, digits)), unit));
+            }
+            return duration.isNegative() || duration.compareTo(Duration.ofDays(36525)) > 0 ? null : duration;
+        } catch (DateTimeParseException | NumberFormatException | ArithmeticException e) {
+            return null;
+        }
+    }
+
+    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
+    Path path(String option) throws UsageException {
+        String text = text(option);
+        if (text == null) {
+            return null;
+        }
+        if (text.isEmpty()) {
+            throw refused(option + " is empty");
+        }
+        try {
+            Path path = Path.of(text);
+            if (path.getFileName() == null || text.endsWith(File.separator)) {
+                throw invalid(option, text, "give a file, not a folder");
+            }
+            if (!path.isAbsolute()) {
+                carried(System.getProperty("user.dir"), option + " is relative to a working folder that");
+            }
+            Path absolute = path.toAbsolutePath();
+            try {
+                return absolute.getParent().toRealPath().resolve(path.getFileName());
+            } catch (IOException e) {
+                return absolute.normalize();
+            }
+        } catch (InvalidPathException e) {
+            throw invalid(option, text, e.getReason());
+        }
+    }
+}
+
+/** The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it. */
+final class Picocli {
+    static Arguments parse(List<Command> commands, String... args) throws UsageException {
+        CommandLine cli = commandLine(commands);
+        ParseResult parsed;
+        try {
+            parsed = cli.parseArgs(args);
+        } catch (CommandLine.ParameterException e) {
+            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands), Text.lowerCase(e.getMessage()));
+        }
+        ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
+        CommandLine usedCli = used.commandSpec().commandLine();
+        if (used.isUsageHelpRequested()) {
+            usedCli.usage(System.out);
+            return null;
+        }
+        if (used.isVersionHelpRequested()) {
+            usedCli.printVersionHelp(System.out);
+            return null;
+        }
+        Command command = Command.named(usedCli.getCommandName(), commands);
+        Map<String, String> values = new HashMap<>();
+        for (Option option : command.options()) {
+            if (used.hasMatchedOption(option.name())) {
+                values.put(option.name(), option.label() == null ? "" : used.matchedOptionValue(option.name(), ""));
+            }
+        }
+        return new Arguments(command, values, used.hasMatchedPositional(0) ? used.matchedPositionalValue(0, "") : null);
+    }
+
+    static void usage(List<Command> commands, String name, PrintWriter out) {
+        CommandLine cli = commandLine(commands);
+        (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
+    }
+
+    private static CommandLine commandLine(List<Command> commands) {
+        CommandSpec main = spec(commands.get(0));
+        main.usageMessage().exitCodeListHeading("%nExit status:%n").exitCodeList(ExitStatus.table());
+        for (Command command : commands.subList(1, commands.size())) {
+            main.addSubcommand(command.name(), spec(command));
+        }
+        return new CommandLine(main);
+    }
+
+    private static CommandSpec spec(Command command) {
+        CommandSpec spec = CommandSpec.create().name(command.name()).version("taskrunner " + taskrunner.VERSION);
+        spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
+            .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0])).width(100)
+            .longOptionsMaxWidth(32).sortOptions(false).optionListHeading("%n").commandListHeading("%nCommands:%n");
+        spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
+        spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
+        Map<String, ArgGroupSpec.Builder> groups = new LinkedHashMap<>();
+        for (Option option : command.options()) {
+            OptionSpec.Builder builder = OptionSpec.builder(option.name()).description(option.description());
+            OptionSpec model = (option.label() == null ? builder.type(boolean.class).arity("0")
+                : builder.type(String.class).paramLabel(option.label())).build();
+            if (option.group() == null) {
+                spec.addOption(model);
+            } else {
+                groups.computeIfAbsent(option.group(), group -> ArgGroupSpec.builder().validate(false).order(groups.size())
+                    .heading("%n" + group + ":%n")).addArg(model);
+            }
+        }
+        groups.values().forEach(group -> spec.addArgGroup(group.build()));
+        if (command.parameter() != null) {
+            spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1").type(String.class)
+                .paramLabel(command.parameter()).build());
+        }
+        return spec;
+    }
+
+    private Picocli() {
+    }
+}
+
+/** Exit statuses of taskrunner's own; names and numbers of sysexits(3), flock(1) and timeout(1) where they have one. */
+final class ExitStatus {
+    static final int OK = 0;
+    static final int STATUS_HELD = 20;
+    static final int STATUS_LEFT_BEHIND = 21;
+    static final int USAGE = 64;
+    static final int DATA = 65;
+    static final int INTERNAL = 70;
+    static final int CANNOT_CREATE = 73;
+    static final int IO = 74;
+    static final int THRESHOLD = 75;
+    static final int TIMEOUT = 124;
+    static final int CANNOT_START = 126;
+    /** A process that signal n ended has the status 128 + n in a POSIX shell. */
+    static final int SIGNAL = 128;
+
+    /** The table for {@code --help}. */
+    static Map<String, String> table() {
+        Map<String, String> table = new LinkedHashMap<>();
+        table.put("0", "the command succeeded; or contention that is not reported");
+        table.put("1-255", "the command failed: its own status, unchanged");
+        table.put("128+n", "the command was ended by signal n; or taskrunner was, after it had ended the command and released the lock");
+        table.put("64", "usage; nothing was touched");
+        table.put("65", "the counter file holds something other than a counter; it is left as it is");
+        table.put("73", "the lock file cannot be created");
+        table.put("74", "I/O error on the lock file or counter file, or a process that cannot be killed");
+        table.put("75", "contention beyond the threshold: reported");
+        table.put("124", "--timeout ended the command");
+        table.put("126", "the command could not be started");
+        table.put("20, 21", "status: 20 held or foreign, 21 stale or orphaned");
+        return table;
+    }
+
+    private ExitStatus() {
+    }
+}
+
+/** An error that ends a request, with the exit status that it stands for; its message names the path and the remedy. */
+class TaskException extends Exception {
+    private static final long serialVersionUID = 1;
+
+    final int exitStatus;
+
+    TaskException(int exitStatus, String message, Throwable cause) {
+        super(message, cause);
+        this.exitStatus = exitStatus;
+    }
+
+    TaskException(int exitStatus, String message) {
+        this(exitStatus, message, null);
+    }
+}
+
+/** The counter file is what cannot be used: exit status 65 or 74. */
+final class CounterException extends TaskException {
+    private static final long serialVersionUID = 1;
+
+    CounterException(int exitStatus, String message, Throwable cause) {
+        super(exitStatus, message, cause);
+    }
+}
+
+/** The command line is wrong: exit status 64. */
+final class UsageException extends TaskException {
+    private static final long serialVersionUID = 1;
+
+    private final String command;
+
+    /** @param command the name of the command whose help shows how it is right */
+    UsageException(Command command, String message) {
+        super(ExitStatus.USAGE, message);
+        this.command = command.name();
+    }
+
+    /** Prints the help and, as the last line on stderr, what is wrong; returns the exit status. */
+    int show(List<Command> commands) {
+        PrintWriter err = new PrintWriter(System.err, true);
+        Picocli.usage(commands, command, err);
+        err.println("taskrunner: " + Text.oneLine(getMessage()));
+        return exitStatus;
+    }
+}
+
+// 10. the other commands
+
 /** The subcommand {@code status}. */
 final class Status {
     static int run(Arguments arguments) throws TaskException {
@@ -2869,6 +2843,54 @@ final class Training {
     }
 
     private Training() {
+    }
+}
+
+// 11. small things
+
+/** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
+final class RegularFiles {
+    static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
+    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
+    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW,
+        LinkOption.NOFOLLOW_LINKS);
+
+    /** The attributes of the file itself, or null when there is none. */
+    static BasicFileAttributes attributes(Path path) throws IOException {
+        try {
+            return Files.readAttributes(path, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS);
+        } catch (NoSuchFileException e) {
+            return null;
+        } catch (FileSystemException e) {
+            if (!Files.isDirectory(path.getParent())) {
+                throw new NotDirectoryException(path.getParent().toString());
+            }
+            throw e;
+        }
+    }
+
+    static String kind(BasicFileAttributes attributes) {
+        return attributes.isDirectory() ? "a folder" : attributes.isSymbolicLink() ? "a symbolic link" : "a special file";
+    }
+
+    /** The first bytes of the file as text. */
+    static String read(FileChannel file, int longest) throws IOException {
+        ByteBuffer bytes = ByteBuffer.allocate(longest);
+        while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
+            continue;
+        }
+        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
+    }
+
+    static void write(FileChannel file, String text, long from) throws IOException {
+        ByteBuffer bytes = ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8));
+        while (bytes.hasRemaining()) {
+            file.write(bytes, from + bytes.position());
+        }
+    }
+
+    private RegularFiles() {
     }
 }
 
