@@ -69,7 +69,7 @@ import picocli.CommandLine.ParseResult;
  * reports an error once they exceed a threshold.
  *
  * <p>Read from the top: the command line ({@link Options} makes a {@link Request}), the workflow ({@link Execution}, which ends in
- * an {@link Outcome}), the lock ({@link LockFile}, {@link Gate}, {@link Owner}, {@link Verdict}), the {@link FailureCounter}, the
+ * an {@link Outcome}), the lock ({@link LockFile}, {@link Gate}, {@link Holder}, {@link LockState}), the {@link ContentionCounter}, the
  * command's processes ({@link ProcessTree}, {@link Processes}), and what is told about it ({@link Log}, {@link Metrics},
  * {@link Notification}).
  */
@@ -137,7 +137,7 @@ public class taskrunner {
 final class Request {
     /** The text for the system shell. */
     final String command;
-    /** Absolute, its folder with symbolic links resolved, so that two spellings are one task. */
+    /** Absolute, its directory with symbolic links resolved, so that two spellings are one task. */
     final Path lockFile;
     /** Contentions that are tolerated, at least 0; 0: contentions are not counted. */
     final int threshold;
@@ -183,25 +183,25 @@ final class Request {
         metricsFile = arguments.path("--metrics-file");
         for (String option : new String[] {"--counter-file", "--log-file", "--metrics-file"}) {
             Path file = arguments.path(option);
-            if (lockFile.equals(file) || LockFile.gateOf(lockFile).equals(file)) {
+            if (lockFile.equals(file) || LockFile.gatePath(lockFile).equals(file)) {
                 throw arguments.refused(option + " " + file + " is the lock file or its .tmp: give another file");
             }
         }
         if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
             throw arguments.refused("--counter-file, --log-file and --metrics-file must be different files");
         }
-        Path aside = metricsFile == null ? null : LockFile.gateOf(metricsFile);
+        Path aside = metricsFile == null ? null : LockFile.gatePath(metricsFile);
         if (aside != null && (aside.equals(lockFile) || aside.equals(counterFile) || aside.equals(logFile))) {
             throw arguments.refused("--metrics-file is written aside as " + aside + ", which is the lock, counter or log file: give another file");
         }
     }
 
-    /** Checks the folders of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
-    void checkFolders() throws TaskException {
-        checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
+    /** Checks the directories of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
+    void checkDirectories() throws TaskException {
+        checkDirectory("lock file", lockFile, ExitStatus.CANNOT_CREATE);
         if (threshold > 0) {
             try {
-                checkFolder("counter file", counterFile, ExitStatus.IO);
+                checkDirectory("counter file", counterFile, ExitStatus.IO);
             } catch (TaskException e) {
                 throw new CounterException(e.exitStatus, e.getMessage(), e);
             }
@@ -212,12 +212,12 @@ final class Request {
         }
     }
 
-    static void checkFolder(String what, Path file, int exitStatus) throws TaskException {
-        Path folder = file.getParent();
-        if (!Files.isDirectory(folder)) {
-            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(folder) ? folder + " is not a folder"
-                : Files.notExists(folder) ? "no such folder: mkdir -p " + folder
-                : "this user may not enter " + folder + ": give it access or choose another folder"));
+    static void checkDirectory(String what, Path file, int exitStatus) throws TaskException {
+        Path directory = file.getParent();
+        if (!Files.isDirectory(directory)) {
+            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(directory) ? directory + " is not a folder"
+                : Files.notExists(directory) ? "no such folder: mkdir -p " + directory
+                : "this user may not enter " + directory + ": give it access or choose another folder"));
         }
     }
 }
@@ -231,16 +231,16 @@ final class Request {
  * <p>One thread goes through the steps; {@link #stop} may be called by any other.
  */
 final class Execution {
-    private static final int LONGEST_WAIT_BETWEEN_TRIES = 500;
+    private static final int MAX_BACKOFF_MILLIS = 500;
     /** The statuses of a command that SIGHUP, SIGINT or SIGTERM ended. */
     private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
-    private static final int TOLD_MILLIS = 200;
+    private static final int SIGNAL_GRACE_MILLIS = 200;
 
     final Request request;
-    final Owner owner;
+    final Holder holder;
     final Log log;
     private LockFile lock;
-    private Verdict recovered;
+    private LockState recovered;
     private Outcome outcome;
     private Run run;
     private StopSignal stopSignal;
@@ -253,8 +253,8 @@ final class Execution {
 
     Execution(Request request) {
         this.request = request;
-        this.owner = Owner.self();
-        this.log = new Log(request, owner);
+        this.holder = Holder.self();
+        this.log = new Log(request, holder);
     }
 
     /** The whole workflow; returns the exit status. */
@@ -281,18 +281,18 @@ final class Execution {
         while (true) {
             long left = deadline - System.nanoTime();
             try {
-                request.checkFolders();
-                LockFile.Attempt attempt = LockFile.attempt(request, owner, left <= 0);
+                request.checkDirectories();
+                LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0);
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
-                    recovered = attempt.verdict();
+                    recovered = attempt.lockState();
                     if (recovered != null) {
                         log.warn("recovered", "took over stale lock " + request.lockFile + ": " + recovered.proof());
                     }
                     return true;
                 }
                 if (left <= 0) {
-                    outcome = Outcome.contended(request, attempt.verdict(), attempt.count());
+                    outcome = Outcome.contended(request, attempt.lockState(), attempt.count());
                     return false;
                 }
             } catch (TaskException e) {
@@ -303,7 +303,7 @@ final class Execution {
                 outcome = Outcome.stopped(null, stopSignal);
                 return false;
             }
-            pause = Math.min(pause * 2, LONGEST_WAIT_BETWEEN_TRIES);
+            pause = Math.min(pause * 2, MAX_BACKOFF_MILLIS);
         }
     }
 
@@ -323,14 +323,14 @@ final class Execution {
     interface Output {
         void started(Process process);
 
-        /** The command has ended; what it has written so far is to be taken. @param hurry whether nothing may delay the end any more */
-        void ended(BooleanSupplier hurry);
+        /** The command has ended; what it has written so far is to be taken. @param escalate whether nothing may delay the end any more */
+        void ended(BooleanSupplier escalate);
     }
 
     /** Runs the command with the caller's standard streams, or into the held-back output of {@code --quiet}. */
     void runCommand() {
         ProcessBuilder builder = new ProcessBuilder().inheritIO();
-        log.holdBackOutput(builder);
+        log.bufferOutput(builder);
         runCommand(builder, null);
     }
 
@@ -366,8 +366,8 @@ final class Execution {
     }
 
     /** A lock whose run lives on stays, as orphaned. */
-    private void keepLockUnlessGone(List<Long> survivors) {
-        if (!survivors.isEmpty()) {
+    private void keepLockUnlessGone(List<Long> remaining) {
+        if (!remaining.isEmpty()) {
             lock.abandon();
             lock = null;
         }
@@ -386,23 +386,23 @@ final class Execution {
             status = timedOut ? -1 : process.waitFor();
             if (SIGNALLED.contains(status)) {
                 // a terminal, or kill(1) of a process group, signals both: the command may be the first to end
-                pauseUnlessStopped(TOLD_MILLIS);
+                pauseUnlessStopped(SIGNAL_GRACE_MILLIS);
             }
         } catch (InterruptedException e) {
             stop(new StopSignal("TERM", 15));
         }
-        List<Long> survivors = timedOut || stopSignal() != null ? tree.end(request.killAfter) : List.of();
+        List<Long> remaining = timedOut || stopSignal() != null ? tree.end(request.killAfter) : List.of();
         StopSignal stopped = stopSignal();
         if (output != null) {
             boolean forced = timedOut;
             output.ended(() -> forced || stopSignal() != null);
         }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
-        keepLockUnlessGone(survivors);
-        if (!survivors.isEmpty()) {
-            return Outcome.error(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(survivors) + ": lock file "
+        keepLockUnlessGone(remaining);
+        if (!remaining.isEmpty()) {
+            return Outcome.error(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(remaining) + ": lock file "
                 + request.lockFile + " stays until they end; find out what holds them with: ps -o pid,stat,wchan:20,args -p "
-                + Text.list(survivors)));
+                + Text.list(remaining)));
         }
         return stopped != null ? Outcome.stopped(run, stopped) : timedOut ? Outcome.timedOut(request, run) : Outcome.ended(request, run, status);
     }
@@ -412,30 +412,30 @@ final class Execution {
     }
 
     private Process start(ProcessBuilder builder) throws TaskException {
-        String workingFolder = System.getProperty("user.dir");
-        if (Arguments.isCarried(workingFolder) && !Files.isDirectory(Path.of(workingFolder))) {
-            throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: working folder " + workingFolder
+        String workingDirectory = System.getProperty("user.dir");
+        if (Arguments.isEncodable(workingDirectory) && !Files.isDirectory(Path.of(workingDirectory))) {
+            throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: working folder " + workingDirectory
                 + " is gone; the lock was released");
         }
         Map<String, String> environment = builder.environment();
-        String outerRun = environment.get(Owner.RUN_ID);
+        String outerRun = environment.get(Holder.RUN_ID);
         if (outerRun != null) {
-            String outerRuns = environment.get(Owner.OUTER_RUN_IDS);
-            environment.put(Owner.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
+            String outerRuns = environment.get(Holder.OUTER_RUN_IDS);
+            environment.put(Holder.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
         }
-        environment.put(Owner.RUN_ID, owner.runId());
+        environment.put(Holder.RUN_ID, holder.runId());
         environment.put("TASKRUNNER_LOCKFILE", request.lockFile.toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
         try {
             Process process = builder.command(Processes.shell(request.command)).start();
-            tree = new ProcessTree(Processes.idOf(process), owner.runId());
+            tree = new ProcessTree(Processes.idOf(process), holder.runId());
             return process;
         } catch (IOException | OutOfMemoryError e) {
             if (e instanceof OutOfMemoryError) {
                 // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-                tree = new ProcessTree(null, owner.runId());
+                tree = new ProcessTree(null, holder.runId());
                 tree.end(Duration.ZERO);
             }
             throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: " + Text.reason(e)
@@ -450,7 +450,7 @@ final class Execution {
             running = tree;
             if (stopSignal != null) {
                 if (running != null) {
-                    running.hurry();
+                    running.escalate();
                 }
                 return;
             }
@@ -522,13 +522,13 @@ final class Execution {
 
     private void notify(String event, String message) {
         try {
-            Process process = Notification.start(request, owner, outcome, event, message);
+            Process process = Notification.start(request, holder, outcome, event, message);
             synchronized (this) {
                 tree = new ProcessTree(Processes.idOf(process), null);
             }
-            if (!process.waitFor(Notification.LONGEST_SECONDS, TimeUnit.SECONDS)) {
+            if (!process.waitFor(Notification.MAX_SECONDS, TimeUnit.SECONDS)) {
                 tree.end(Duration.ofSeconds(1));
-                log.warn("notify", "notification command was ended after " + Notification.LONGEST_SECONDS + " s: "
+                log.warn("notify", "notification command was ended after " + Notification.MAX_SECONDS + " s: "
                     + Text.oneLine(request.notifyCommand));
             } else if (process.exitValue() != 0) {
                 log.warn("notify", "notification command failed with status " + process.exitValue() + ": "
@@ -588,9 +588,9 @@ final class Outcome {
     /** The command's run, or null when it did not start. */
     Run run;
     /** What was found in the lock's place on contention, or null. */
-    Verdict verdict;
+    LockState lockState;
     /** The counter after this request, or -1 when it was neither read nor written. */
-    long count = -1;
+    long contentions = -1;
     /** The signal that ended the command or taskrunner, without SIG, or null. */
     String signal;
     /** The shell's exit status when the command failed. */
@@ -638,16 +638,16 @@ final class Outcome {
         return outcome;
     }
 
-    static Outcome contended(Request request, Verdict verdict, FailureCounter.Count count) {
+    static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count) {
         long n = count.value();
         Outcome outcome = count.reported()
             ? new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.lockFile + ": contention " + n + " exceeds threshold "
-                + request.threshold + "; " + verdict.message() + "; " + verdict.advice() + "; the counter starts again at 0", false, null)
-            : new Outcome(Ending.CONTENTION, request.conflictExitStatus, verdict.message() + (n < 0
+                + request.threshold + "; " + lockState.message() + "; " + lockState.advice() + "; the counter starts again at 0", false, null)
+            : new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + (n < 0
                 ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + request.threshold
                     + (n > request.threshold ? ": the next one is reported" : "")), false, null);
-        outcome.verdict = verdict;
-        outcome.count = count.reported() ? 0 : n;
+        outcome.lockState = lockState;
+        outcome.contentions = count.reported() ? 0 : n;
         return outcome;
     }
 
@@ -667,10 +667,10 @@ final class Outcome {
  */
 final class LockFile {
     /** The locks that this JVM holds: asked before any lock file is opened. */
-    private static final Map<Path, Owner> HELD = new ConcurrentHashMap<>();
+    private static final Map<Path, Holder> HELD = new ConcurrentHashMap<>();
 
     private final Path path;
-    private final Owner owner;
+    private final Holder holder;
     private final LockedFile file;
     /** Device and inode, null where the system has none; nothing else can get them while the file is open. */
     private final Object inode;
@@ -679,20 +679,20 @@ final class LockFile {
      * What came of one try.
      *
      * @param lock null on contention
-     * @param verdict what holds the task off; with a lock: the stale one that was taken over, or null
+     * @param lockState what holds the task off; with a lock: the stale one that was taken over, or null
      */
-    record Attempt(LockFile lock, Verdict verdict, FailureCounter.Count count) {
+    record Attempt(LockFile lock, LockState lockState, ContentionCounter.Count count) {
     }
 
-    private LockFile(Path path, Owner owner, LockedFile file) throws IOException {
+    private LockFile(Path path, Holder holder, LockedFile file) throws IOException {
         BasicFileAttributes attributes = RegularFiles.attributes(path);
         this.path = path;
-        this.owner = owner;
+        this.holder = holder;
         this.file = file;
         this.inode = attributes == null ? null : attributes.fileKey();
     }
 
-    static Path gateOf(Path lockFile) {
+    static Path gatePath(Path lockFile) {
         return lockFile.resolveSibling(lockFile.getFileName() + ".tmp");
     }
 
@@ -702,11 +702,11 @@ final class LockFile {
      * @param count whether a contention is counted
      * @throws TaskException 73 when the lock file cannot be created, 74 on I/O errors, 65 on a counter file that holds no counter
      */
-    static Attempt attempt(Request request, Owner owner, boolean count) throws TaskException {
+    static Attempt attempt(Request request, Holder holder, boolean count) throws TaskException {
         Attempt attempt = null;
         while (attempt == null) {
-            try (Gate gate = Gate.enter(gateOf(request.lockFile), Owner.MAGIC)) {
-                attempt = inside(gate, request, owner, count);
+            try (Gate gate = Gate.enter(gatePath(request.lockFile), Holder.MAGIC)) {
+                attempt = inside(gate, request, holder, count);
             } catch (IOException e) {
                 throw new TaskException(ExitStatus.IO, "lock file " + request.lockFile + ": " + Text.reason(e), e);
             }
@@ -715,25 +715,25 @@ final class LockFile {
     }
 
     /** @return null when the gate was removed meanwhile, as by a cleaner: then enter anew */
-    private static Attempt inside(Gate gate, Request request, Owner owner, boolean count) throws TaskException, IOException {
+    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count) throws TaskException, IOException {
         Path path = request.lockFile;
-        FailureCounter counter = new FailureCounter(request.counterFile, request.threshold);
-        Verdict recovered = null;
+        ContentionCounter counter = new ContentionCounter(request.counterFile, request.threshold);
+        LockState recovered = null;
         while (true) {
             try (Found found = look(path, gate)) {
                 if (found == null) {
                     counter.check();
-                    gate.write(owner.text());
+                    gate.write(holder.text());
                     if (link(path, gate)) {
-                        LockFile lock = held(path, gate, owner, counter);
-                        return lock == null ? null : new Attempt(lock, recovered, FailureCounter.NOT_COUNTED);
+                        LockFile lock = held(path, gate, holder, counter);
+                        return lock == null ? null : new Attempt(lock, recovered, ContentionCounter.NOT_COUNTED);
                     }
-                } else if (found.verdict.state() != Verdict.State.STALE || !request.takeOverStale) {
-                    return new Attempt(null, found.verdict, count ? counter.increment() : FailureCounter.NOT_COUNTED);
+                } else if (found.lockState.kind() != LockState.Kind.STALE || !request.takeOverStale) {
+                    return new Attempt(null, found.lockState, count ? counter.increment() : ContentionCounter.NOT_COUNTED);
                 } else {
                     counter.check();
                     if (gate.remove(path)) {
-                        recovered = found.verdict;
+                        recovered = found.lockState;
                     }
                 }
             }
@@ -753,14 +753,14 @@ final class LockFile {
     }
 
     /** @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's node */
-    private static LockFile held(Path path, Gate gate, Owner owner, FailureCounter counter) throws TaskException, IOException {
+    private static LockFile held(Path path, Gate gate, Holder holder, ContentionCounter counter) throws TaskException, IOException {
         boolean held = false;
         try {
             counter.clear();
-            LockFile lock = new LockFile(path, owner, gate.file());
+            LockFile lock = new LockFile(path, holder, gate.file());
             held = gate.leaveWithFile();
             if (held) {
-                HELD.put(path, owner);
+                HELD.put(path, holder);
                 return lock;
             }
         } finally {
@@ -772,16 +772,16 @@ final class LockFile {
     }
 
     /** Judges the lock file without changing anything, for {@code status}. */
-    static Verdict judge(Path path) throws TaskException {
-        try (Gate gate = Files.isWritable(path.getParent()) ? Gate.enter(gateOf(path), Owner.MAGIC) : null; Found found = look(path, gate)) {
-            return found == null ? Verdict.free(path) : found.verdict;
+    static LockState judge(Path path) throws TaskException {
+        try (Gate gate = Files.isWritable(path.getParent()) ? Gate.enter(gatePath(path), Holder.MAGIC) : null; Found found = look(path, gate)) {
+            return found == null ? LockState.free(path) : found.lockState;
         } catch (IOException e) {
             throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
         }
     }
 
     /** A lock file that was judged; open until it is decided what becomes of it. @param file or null when the gate keeps it open */
-    private record Found(Verdict verdict, LockedFile file) implements AutoCloseable {
+    private record Found(LockState lockState, LockedFile file) implements AutoCloseable {
         @Override
         public void close() throws IOException {
             if (file != null) {
@@ -801,9 +801,9 @@ final class LockFile {
                 throw new TaskException(ExitStatus.CANNOT_CREATE, "lock file " + path + ": " + RegularFiles.kind(attributes)
                     + " is in its place: remove it or choose another --lockfile");
             }
-            Owner own = HELD.get(path);
+            Holder own = HELD.get(path);
             if (own != null) {
-                return new Found(Verdict.held(path, own, null), null);
+                return new Found(LockState.held(path, own, null), null);
             }
             FileChannel channel;
             try {
@@ -811,27 +811,27 @@ final class LockFile {
             } catch (NoSuchFileException e) {
                 continue;
             } catch (AccessDeniedException e) {
-                return new Found(Verdict.unknown(path, null, "this user may not read it"), null);
+                return new Found(LockState.unknown(path, null, "this user may not read it"), null);
             }
             LockedFile file = new LockedFile(channel);
             boolean keep = false;
             try {
                 FileLock probe = channel.tryLock(0, Long.MAX_VALUE, true);
-                Owner owner = Owner.read(channel);
-                Verdict verdict = probe == null ? Verdict.held(path, owner, null) : file.isAt(path) ? Evidence.judge(path, owner) : null;
-                if (verdict != null) {
+                Holder holder = Holder.read(channel);
+                LockState lockState = probe == null ? LockState.held(path, holder, null) : file.isAt(path) ? StaleCheck.judge(path, holder) : null;
+                if (lockState != null) {
                     keep = true;
-                    return new Found(verdict, file);
+                    return new Found(lockState, file);
                 }
             } catch (UncheckedIOException e) {
                 throw e.getCause();
             } catch (OverlappingFileLockException e) {
-                // The gate's own inode, and its kernel lock is ours: its owner died between link and unlink, before the command.
-                Owner owner = Owner.read(channel);
+                // The gate's own inode, and its kernel lock is ours: its holder died between link and unlink, before the command.
+                Holder holder = Holder.read(channel);
                 gate.file().keepOpen(channel);
                 keep = true;
-                return new Found(owner == null ? Verdict.foreign(path, "it holds no record")
-                    : Verdict.stale(path, owner, "killed before the command started"), null);
+                return new Found(holder == null ? LockState.foreign(path, "it holds no record")
+                    : LockState.stale(path, holder, "killed before the command started"), null);
             } finally {
                 if (!keep) {
                     file.close();
@@ -843,7 +843,7 @@ final class LockFile {
     /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
     void recordCommand(ProcessId command) {
         try {
-            file.append(Owner.commandText(command));
+            file.append(Holder.commandText(command));
         } catch (IOException e) {
             // a full disk here must not end a command that runs
         }
@@ -853,7 +853,7 @@ final class LockFile {
      * Removes the lock file, outside the gate, then lets the kernel lock go.
      *
      * @return false when the path no longer leads to this lock: then it is left alone
-     * @throws TaskException 74 when it has become a folder (EISDIR) or cannot be removed
+     * @throws TaskException 74 when it has become a directory (EISDIR) or cannot be removed
      */
     boolean release() throws TaskException {
         try {
@@ -879,7 +879,7 @@ final class LockFile {
     void abandon() {
         file.close();
         // only now, since an open channel would look like the gate's own; only its own entry, since another thread may hold the lock by now
-        HELD.remove(path, owner);
+        HELD.remove(path, holder);
     }
 }
 
@@ -892,7 +892,7 @@ final class Gate implements AutoCloseable {
     private static final long PATIENCE_NANOS = Duration.ofSeconds(10).toNanos();
     /** File locks are the JVM's, not a thread's: only one thread may be at a gate. */
     private static final ReentrantLock THIS_JVM = new ReentrantLock();
-    private static final FileAttribute<?>[] MODE = Processes.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE,
+    private static final FileAttribute<?>[] MODE = RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE,
         PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
 
     private final Path path;
@@ -934,7 +934,7 @@ final class Gate implements AutoCloseable {
                 gate = tryEnter(path, content);
                 if (gate == null) {
                     if (System.nanoTime() > deadline) {
-                        throw stuck(path, Processes.lockHolder(path));
+                        throw stuck(path, lockHolder(path));
                     }
                     sleep(pause);
                 }
@@ -963,7 +963,7 @@ final class Gate implements AutoCloseable {
                 throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + path
                     + " is needed for it but holds something else: move it away or choose another --lockfile");
             }
-            if (!Processes.isOwn(path)) {
+            if (!RegularFiles.isOwn(path)) {
                 Files.delete(path);
                 return null;
             }
@@ -1022,6 +1022,22 @@ final class Gate implements AutoCloseable {
             Thread.sleep(millis);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
+        }
+    }
+
+    /** Who has a kernel lock on the file, as proc_locks(5) tells, for a message. */
+    private static String lockHolder(Path path) {
+        try {
+            String inode = ":" + Files.getAttribute(path, "unix:ino", LinkOption.NOFOLLOW_LINKS) + " ";
+            for (String line: Processes.read("/proc/locks").split("\n")) {
+                if (line.contains(inode)) {
+                    return "pid " + line.strip().split(" +")[4] + " holds it; if that process is stopped or stuck, kill it";
+                }
+            }
+            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may not open it; run"
+                + " the task as one user only, or remove the file as its owner: rm " + path;
+        } catch (IOException | RuntimeException e) {
+            return "its holder is not to be found; try again";
         }
     }
 
@@ -1135,21 +1151,21 @@ final class LockedFile implements AutoCloseable {
  * @param command the command's shell, or null before it was started
  * @param started UTC, ISO-8601, to the millisecond
  */
-record Owner(String runId, ProcessId runner, String pidNamespace, String host, String bootId, String user, String started,
+record Holder(String runId, ProcessId runner, String pidNamespace, String host, String bootId, String user, String started,
              ProcessId command) {
     /** The environment variable by which the processes of a run are found. */
     static final String RUN_ID = "TASKRUNNER_RUN_ID";
     /** The run ids of the taskrunners around this one, separated by blanks. */
     static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
     static final String MAGIC = "taskrunner-lock 1\n";
-    private static final int LONGEST = 4096;
+    private static final int MAX_LENGTH = 4096;
 
-    static Owner self() {
+    static Holder self() {
         ProcessId self = Processes.self();
         String started = Text.time(System.currentTimeMillis());
         String runId = started.replace("-", "").replace(":", "").replace(".", "") + "-" + self.pid() + "-"
-            + Long.toHexString((System.nanoTime() ^ Processes.bootId().hashCode()) & 0xFFFFFF);
-        return new Owner(runId, self, Processes.pidNamespace(), Processes.host(), Processes.bootId(),
+            + Long.toHexString((System.nanoTime() ^ Host.bootId().hashCode()) & 0xFFFFFF);
+        return new Holder(runId, self, Host.pidNamespace(), Host.name(), Host.bootId(),
             System.getProperty("user.name"), started, null);
     }
 
@@ -1163,11 +1179,11 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
     }
 
     /** The record in the file, or null when it holds none. */
-    static Owner read(FileChannel file) throws IOException {
-        return parse(RegularFiles.read(file, LONGEST));
+    static Holder read(FileChannel file) throws IOException {
+        return parse(RegularFiles.read(file, MAX_LENGTH));
     }
 
-    private static Owner parse(String text) {
+    private static Holder parse(String text) {
         if (!text.startsWith(MAGIC)) {
             return null;
         }
@@ -1182,11 +1198,11 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
         try {
             ProcessId command = values.containsKey("command-start")
                 ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start"))) : null;
-            Owner owner = new Owner(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
+            Holder holder = new Holder(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
                 Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
                 values.get("user"), values.get("started"), command);
             boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user", "started"));
-            return whole && !owner.runId.isEmpty() ? owner : null;
+            return whole && !holder.runId.isEmpty() ? holder : null;
         } catch (NumberFormatException e) {
             return null;
         }
@@ -1213,13 +1229,13 @@ record Owner(String runId, ProcessId runner, String pidNamespace, String host, S
 /**
  * What was found at a lock file's path.
  *
- * @param owner what its record says, or null without one
+ * @param holder what its record says, or null without one
  * @param proof what proves it stale, else null
  * @param message one line without an end mark
  * @param advice what to do when the lock does not go away
  */
-record Verdict(State state, Owner owner, String proof, String message, String advice) {
-    enum State {
+record LockState(Kind kind, Holder holder, String proof, String message, String advice) {
+    enum Kind {
         /** Nothing is there. */
         FREE(ExitStatus.OK),
         /** Its runner lives. */
@@ -1236,7 +1252,7 @@ record Verdict(State state, Owner owner, String proof, String message, String ad
         /** Of {@code status}. */
         final int exitStatus;
 
-        State(int exitStatus) {
+        Kind(int exitStatus) {
             this.exitStatus = exitStatus;
         }
 
@@ -1245,104 +1261,104 @@ record Verdict(State state, Owner owner, String proof, String message, String ad
         }
     }
 
-    static Verdict free(Path lock) {
-        return new Verdict(State.FREE, null, null, "lock " + lock + " is free", "");
+    static LockState free(Path lock) {
+        return new LockState(Kind.FREE, null, null, "lock " + lock + " is free", "");
     }
 
     /** @param note or null */
-    static Verdict held(Path lock, Owner owner, String note) {
-        String by = owner == null ? "a process that left no record in it" : owner.describe() + ", running for " + owner.age();
-        String advice = owner == null ? "look for its holder with: fuser -v " + lock
-            : "look with: ps -o pid,stat,etime,args -p " + owner.runner().pid()
-                + (owner.command() == null ? "" : "," + owner.command().pid()) + "; if it is stuck, kill " + owner.runner().pid()
+    static LockState held(Path lock, Holder holder, String note) {
+        String by = holder == null ? "a process that left no record in it" : holder.describe() + ", running for " + holder.age();
+        String advice = holder == null ? "look for its holder with: fuser -v " + lock
+            : "look with: ps -o pid,stat,etime,args -p " + holder.runner().pid()
+                + (holder.command() == null ? "" : "," + holder.command().pid()) + "; if it is stuck, kill " + holder.runner().pid()
                 + " ends the command and frees the lock";
-        return new Verdict(State.HELD, owner, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
+        return new LockState(Kind.HELD, holder, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
     }
 
-    static Verdict orphaned(Path lock, Owner owner, List<Long> pids) {
-        return new Verdict(State.ORPHANED, owner, null, "lock " + lock + " is orphaned: its taskrunner, " + owner.describe()
+    static LockState orphaned(Path lock, Holder holder, List<Long> pids) {
+        return new LockState(Kind.ORPHANED, holder, null, "lock " + lock + " is orphaned: its taskrunner, " + holder.describe()
             + ", is dead, but of its run " + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live") + ": wait, or end with: kill "
             + Text.list(pids).replace(',', ' '),
             "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over");
     }
 
     /** @param why or null */
-    static Verdict stale(Path lock, Owner owner, String why) {
-        String proof = "its taskrunner, " + owner.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
-        return new Verdict(State.STALE, owner, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
+    static LockState stale(Path lock, Holder holder, String why) {
+        String proof = "its taskrunner, " + holder.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
+        return new LockState(Kind.STALE, holder, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
             "or: rm " + lock);
     }
 
-    static Verdict foreign(Path lock, String why) {
-        return new Verdict(State.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
+    static LockState foreign(Path lock, String why) {
+        return new LockState(Kind.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
     }
 
-    static Verdict unknown(Path lock, Owner owner, String why) {
-        return new Verdict(State.UNKNOWN, owner, null, "lock " + lock + " of " + (owner == null ? "an unknown run" : owner.describe())
+    static LockState unknown(Path lock, Holder holder, String why) {
+        return new LockState(Kind.UNKNOWN, holder, null, "lock " + lock + " of " + (holder == null ? "an unknown run" : holder.describe())
             + " cannot be judged: " + why + "; if its task does not run: rm " + lock, "look who made it with: ls -l " + lock);
     }
 }
 
 /** What proves whether a lock whose kernel lock is free still has a living run. */
-final class Evidence {
+final class StaleCheck {
     private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs",
         "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
 
-    static Verdict judge(Path path, Owner owner) throws IOException {
-        if (owner == null) {
-            return Verdict.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
+    static LockState judge(Path path, Holder holder) throws IOException {
+        if (holder == null) {
+            return LockState.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
         }
         if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
-            return Verdict.unknown(path, owner, "without /proc nothing can be proven: mount it");
+            return LockState.unknown(path, holder, "without /proc nothing can be proven: mount it");
         }
-        if (!owner.bootId().equals(Processes.bootId())) {
-            if (!owner.host().equals(Processes.host())) {
-                return Verdict.unknown(path, owner, "it was made on another machine, " + owner.host());
+        if (!holder.bootId().equals(Host.bootId())) {
+            if (!holder.host().equals(Host.name())) {
+                return LockState.unknown(path, holder, "it was made on another machine, " + holder.host());
             }
             String type = Files.getFileStore(path).type();
-            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, owner, "the machine was started again since")
-                : Verdict.unknown(path, owner, "it was made before the last boot, on a " + type + " file system that others may share");
+            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, holder, "the machine was started again since")
+                : LockState.unknown(path, holder, "it was made before the last boot, on a " + type + " file system that others may share");
         }
-        if (!owner.pidNamespace().equals(Processes.pidNamespace())) {
-            return Verdict.unknown(path, owner, "it was made in another container (pid namespace)");
+        if (!holder.pidNamespace().equals(Host.pidNamespace())) {
+            return LockState.unknown(path, holder, "it was made in another container (pid namespace)");
         }
-        if (Processes.lives(owner.runner())) {
-            return Verdict.held(path, owner, "its kernel lock is gone: the lock file was copied or restored");
+        if (Processes.lives(holder.runner())) {
+            return LockState.held(path, holder, "its kernel lock is gone: the lock file was copied or restored");
         }
-        if (!Processes.HAVE_PROC && owner.command() == null) {
-            return Verdict.unknown(path, owner, "its taskrunner is dead and the record names no command");
+        if (!Processes.HAVE_PROC && holder.command() == null) {
+            return LockState.unknown(path, holder, "its taskrunner is dead and the record names no command");
         }
-        Verdict first = byProcesses(path, owner);
+        LockState first = byProcesses(path, holder);
         // a process that forks or executes while /proc is read can be missed once
-        return first.state() == Verdict.State.STALE ? byProcesses(path, owner) : first;
+        return first.kind() == LockState.Kind.STALE ? byProcesses(path, holder) : first;
     }
 
-    private static Verdict byProcesses(Path path, Owner owner) throws IOException {
+    private static LockState byProcesses(Path path, Holder holder) throws IOException {
         Map<Long, Processes.Entry> all = Processes.all();
         List<Long> hidden = new ArrayList<>();
         List<Long> alive = new ArrayList<>();
-        for (ProcessId id : new ProcessTree(owner.command(), owner.runId()).alive(all, owner.runner().start(), hidden)) {
+        for (ProcessId id : new ProcessTree(holder.command(), holder.runId()).alive(all, holder.runner().start(), hidden)) {
             alive.add(id.pid());
         }
         if (!alive.isEmpty()) {
-            return Verdict.orphaned(path, owner, alive);
+            return LockState.orphaned(path, holder, alive);
         }
         if (Processes.HAVE_PROC && !all.containsKey(1L)) {
-            return Verdict.unknown(path, owner, "/proc hides other users' processes (hidepid), and one may be of its run");
+            return LockState.unknown(path, holder, "/proc hides other users' processes (hidepid), and one may be of its run");
         }
         if (!hidden.isEmpty()) {
-            return Verdict.unknown(path, owner, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
+            return LockState.unknown(path, holder, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
                 + " (environment not readable)");
         }
-        return stale(path, owner, null);
+        return stale(path, holder, null);
     }
 
-    private static Verdict stale(Path path, Owner owner, String why) throws IOException {
-        return Processes.isOwn(path) ? Verdict.stale(path, owner, why) : Verdict.unknown(path, owner,
+    private static LockState stale(Path path, Holder holder, String why) throws IOException {
+        return RegularFiles.isOwn(path) ? LockState.stale(path, holder, why) : LockState.unknown(path, holder,
             "its run is dead, but the file belongs to another user, " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName());
     }
 
-    private Evidence() {
+    private StaleCheck() {
     }
 }
 
@@ -1352,9 +1368,9 @@ final class Evidence {
  * The failure counter: contentions since the lock was last acquired or the threshold was last reported. To be used inside the gate
  * only, but for {@link #read}.
  */
-final class FailureCounter {
+final class ContentionCounter {
     static final Count NOT_COUNTED = new Count(-1, false);
-    private static final int LONGEST = 4096;
+    private static final int MAX_LENGTH = 4096;
     private final Path file;
     private final int threshold;
 
@@ -1362,7 +1378,7 @@ final class FailureCounter {
     record Count(long value, boolean reported) {
     }
 
-    FailureCounter(Path file, int threshold) {
+    ContentionCounter(Path file, int threshold) {
         this.file = file;
         this.threshold = threshold;
     }
@@ -1374,7 +1390,7 @@ final class FailureCounter {
      */
     long read() throws TaskException {
         try (FileChannel channel = open(RegularFiles.READ)) {
-            return channel == null ? 0 : parse(RegularFiles.read(channel, LONGEST));
+            return channel == null ? 0 : parse(RegularFiles.read(channel, MAX_LENGTH));
         } catch (IOException e) {
             throw unusable(e);
         }
@@ -1447,7 +1463,7 @@ final class FailureCounter {
             return 0;
         }
         try {
-            boolean digits = text.length() < LONGEST;
+            boolean digits = text.length() < MAX_LENGTH;
             for (int i = 0; i < number.length(); i++) {
                 digits &= number.charAt(i) >= '0' && number.charAt(i) <= '9';
             }
@@ -1473,11 +1489,11 @@ final class FailureCounter {
 final class ProcessTree {
     /** How long after SIGKILL a process may take to go: one in uninterruptible sleep does not. */
     private static final long UNKILLABLE_NANOS = Duration.ofSeconds(5).toNanos();
-    private static final int LONGEST_PAUSE = 100;
+    private static final int MAX_BACKOFF_MILLIS = 100;
     private final ProcessId root;
     private final String runId;
     private final Map<ProcessId, Boolean> members = new LinkedHashMap<>();
-    private volatile boolean hurry;
+    private volatile boolean escalate;
     /** When SIGKILL followed, or 0. */
     private long killed;
 
@@ -1495,8 +1511,8 @@ final class ProcessTree {
     }
 
     /** Lets SIGKILL follow now. */
-    void hurry() {
-        hurry = true;
+    void escalate() {
+        escalate = true;
     }
 
     /**
@@ -1506,21 +1522,21 @@ final class ProcessTree {
      */
     synchronized List<Long> end(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
-        for (int pause = 5;; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
+        for (int pause = 5;; pause = Math.min(pause * 2, MAX_BACKOFF_MILLIS)) {
             List<ProcessId> alive = alive();
             if (alive.isEmpty()) {
                 return List.of();
             }
             long now = System.nanoTime();
             if (killed != 0 && now - killed > UNKILLABLE_NANOS) {
-                List<Long> survivors = new ArrayList<>();
+                List<Long> remaining = new ArrayList<>();
                 for (ProcessId id : alive) {
-                    survivors.add(id.pid());
+                    remaining.add(id.pid());
                 }
-                hurry = true;
-                return survivors;
+                escalate = true;
+                return remaining;
             }
-            boolean kill = killed != 0 || hurry || now - killAt >= 0;
+            boolean kill = killed != 0 || escalate || now - killAt >= 0;
             if (kill && killed == 0) {
                 killed = now;
             }
@@ -1537,7 +1553,7 @@ final class ProcessTree {
             try {
                 Thread.sleep(pause);
             } catch (InterruptedException e) {
-                hurry = true;
+                escalate = true;
             }
         }
     }
@@ -1594,11 +1610,10 @@ final class ProcessTree {
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
-    private static final int LONGEST_TRANSITION_MILLIS = 500;
+    private static final int MAX_TRANSITION_MILLIS = 500;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
     private static final ProcessId SELF = HAVE_PROC ? stat("self").id() : idOf(ProcessHandle.current());
-    private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
 
     /** @param parent its pid @param dead zombies without a thread are, and kernel threads: neither runs a program */
     record Entry(ProcessId id, long parent, boolean dead, String name) {
@@ -1718,7 +1733,7 @@ final class Processes {
                     // a process that is ending (ESRCH, while its state is still R) is gone at the next look
                 }
             }
-            if (tries == LONGEST_TRANSITION_MILLIS) {
+            if (tries == MAX_TRANSITION_MILLIS) {
                 return Belongs.HIDDEN;
             }
             try {
@@ -1733,10 +1748,10 @@ final class Processes {
     }
 
     private static boolean carries(String environment, String runId) {
-        if (environment.contains("\0" + Owner.RUN_ID + "=" + runId + "\0")) {
+        if (environment.contains("\0" + Holder.RUN_ID + "=" + runId + "\0")) {
             return true;
         }
-        int outer = environment.indexOf("\0" + Owner.OUTER_RUN_IDS + "=");
+        int outer = environment.indexOf("\0" + Holder.OUTER_RUN_IDS + "=");
         return outer >= 0 && environment.substring(outer, environment.indexOf('\0', outer + 1)).contains(runId);
     }
 
@@ -1766,85 +1781,63 @@ final class Processes {
         }
     }
 
-    /** As the XDG base directory specification has it; the JVM itself goes by the user database. */
-    static Path home() {
-        String home = System.getenv("HOME");
-        return Path.of(home != null && home.startsWith("/") ? home : System.getProperty("user.home"));
+    /** Latin-1, so that every byte stays apart. */
+    static String read(String file) throws IOException {
+        try (FileInputStream in = new FileInputStream(file)) {
+            return new String(in.readAllBytes(), StandardCharsets.ISO_8859_1);
+        }
     }
 
-    static String pidNamespace() {
-        try {
-            return HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/ns/pid")).toString() : "";
-        } catch (IOException e) {
-            return "";
+    private Processes() {
+    }
+}
+
+/** This machine and this user, as a lock's record names them. */
+final class Host {
+    private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
+
+    static String name() {
+        String name = firstLine("/proc/sys/kernel/hostname", null);
+        if (name == null) {
+            name = System.getenv(Processes.WINDOWS ? "COMPUTERNAME" : "HOSTNAME");
         }
+        if (name == null) {
+            try {
+                name = java.net.InetAddress.getLocalHost().getHostName();
+            } catch (java.net.UnknownHostException e) {
+                name = "localhost";
+            }
+        }
+        return name;
     }
 
     static String bootId() {
         return BOOT_ID;
     }
 
-    static String host() {
-        String host = firstLine("/proc/sys/kernel/hostname", null);
-        if (host == null) {
-            host = System.getenv(WINDOWS ? "COMPUTERNAME" : "HOSTNAME");
-        }
-        if (host == null) {
-            try {
-                host = java.net.InetAddress.getLocalHost().getHostName();
-            } catch (java.net.UnknownHostException e) {
-                host = "localhost";
-            }
-        }
-        return host;
-    }
-
-    private static String firstLine(String file, String otherwise) {
+    static String pidNamespace() {
         try {
-            return read(file).strip();
+            return Processes.HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/ns/pid")).toString() : "";
         } catch (IOException e) {
-            return otherwise;
+            return "";
         }
     }
 
-    /** Latin-1, so that every byte stays apart. */
-    private static String read(String file) throws IOException {
-        try (FileInputStream in = new FileInputStream(file)) {
-            return new String(in.readAllBytes(), StandardCharsets.ISO_8859_1);
-        }
+    /** {@code $HOME}, as the XDG base directory specification has it; the JVM itself goes by the user database. */
+    static Path home() {
+        String home = System.getenv("HOME");
+        return Path.of(home != null && home.startsWith("/") ? home : System.getProperty("user.home"));
     }
 
-    /** The attribute of a new file, where the system has such. */
-    static FileAttribute<?>[] mode(PosixFilePermission... permissions) {
-        return WINDOWS ? new FileAttribute<?>[0] : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(Set.of(permissions))};
-    }
-
-    /** Whether the file belongs to the user of this process. */
-    static boolean isOwn(Path path) throws IOException {
-        if (HAVE_PROC) {
-            return Files.getAttribute(path, "unix:uid", LinkOption.NOFOLLOW_LINKS).equals(Files.getAttribute(Path.of("/proc/self"),
-                "unix:uid"));
-        }
-        return Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName().endsWith(System.getProperty("user.name"));
-    }
-
-    /** Who has a kernel lock on the file, as proc_locks(5) tells, for a message. */
-    static String lockHolder(Path path) {
+    private static String firstLine(String file, String fallback) {
         try {
-            String inode = ":" + Files.getAttribute(path, "unix:ino", LinkOption.NOFOLLOW_LINKS) + " ";
-            for (String line : read("/proc/locks").split("\n")) {
-                if (line.contains(inode)) {
-                    return "pid " + line.strip().split(" +")[4] + " holds it; if that process is stopped or stuck, kill it";
-                }
-            }
-            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may not open it; run"
-                + " the task as one user only, or remove the file as its owner: rm " + path;
-        } catch (IOException | RuntimeException e) {
-            return "its holder is not to be found; try again";
+            return Processes.read(file).strip();
+        } catch (IOException e) {
+            return fallback;
         }
     }
 
-    private Processes() {
+    private Host() {
     }
 }
 
@@ -1875,15 +1868,15 @@ record ProcessId(long pid, long start) {
  */
 final class Log {
     private final Request request;
-    private final Owner owner;
+    private final Holder holder;
     private OutputStream file;
-    private HeldBack heldBack;
+    private QuietOutput quietOutput;
 
-    Log(Request request, Owner owner) {
+    Log(Request request, Holder holder) {
         this.request = request;
-        this.owner = owner;
+        this.holder = holder;
         if (request.quiet) {
-            heldBack = new HeldBack(owner.runId());
+            quietOutput = new QuietOutput(holder.runId());
         }
         if (request.logFile != null) {
             try {
@@ -1919,12 +1912,12 @@ final class Log {
             json.put("started", Text.time(outcome.run.startedMillis()));
             json.raw("duration_seconds", Text.seconds(outcome.run.durationMillis()));
         }
-        if (outcome.count >= 0) {
-            json.put("count", outcome.count);
+        if (outcome.contentions >= 0) {
+            json.put("count", outcome.contentions);
         }
         json.put("threshold", request.threshold);
-        if (outcome.verdict != null) {
-            json.put("lock_state", outcome.verdict.state().text()).put("holder", outcome.verdict.owner() == null ? null : outcome.verdict.owner().json());
+        if (outcome.lockState != null) {
+            json.put("lock_state", outcome.lockState.kind().text()).put("holder", outcome.lockState.holder() == null ? null : outcome.lockState.holder().json());
         }
         line(outcome.ending.level, outcome.ending.event(), outcome.message(request.command), json);
         if (request.verbose && outcome.error != null) {
@@ -1932,19 +1925,19 @@ final class Log {
             outcome.error.printStackTrace(new PrintWriter(trace, true));
             toStderr(trace.toString());
         }
-        if (heldBack != null) {
-            heldBack.close(outcome.exitStatus != ExitStatus.OK);
+        if (quietOutput != null) {
+            quietOutput.close(outcome.exitStatus != ExitStatus.OK);
         }
     }
 
     /** With {@code --quiet}, lets the command write where its output is held back. */
-    void holdBackOutput(ProcessBuilder builder) {
-        if (heldBack != null) {
+    void bufferOutput(ProcessBuilder builder) {
+        if (quietOutput != null) {
             try {
-                heldBack.receive(builder);
+                quietOutput.receive(builder);
             } catch (IOException e) {
-                heldBack.close(true);
-                heldBack = null;
+                quietOutput.close(true);
+                quietOutput = null;
                 warn("quiet", "cannot hold output back in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
                     + "; it is shown as it comes");
             }
@@ -1953,19 +1946,19 @@ final class Log {
 
     /** The command has its output open now. */
     void outputOpened() {
-        if (heldBack != null) {
-            heldBack.unlink();
+        if (quietOutput != null) {
+            quietOutput.unlink();
         }
     }
 
     private synchronized void line(String level, String event, String text, Json more) {
         String message = Text.printable(text);
         long now = System.currentTimeMillis();
-        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + owner.runner().pid() + "]: " + message + "\n";
+        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + holder.runner().pid() + "]: " + message + "\n";
         String line = plain;
         if (request.jsonLog) {
             Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event).put("message", message)
-                .put("run_id", owner.runId()).put("lockfile", request.lockFile.toString());
+                .put("run_id", holder.runId()).put("lockfile", request.lockFile.toString());
             line = (more == null ? json : json.putAll(more)) + "\n";
         }
         if (file != null) {
@@ -1990,8 +1983,8 @@ final class Log {
     /** Shows output of the command, or holds it back. A reader that is slow keeps only who writes to it waiting. */
     void print(byte[] bytes, OutputStream stream) {
         synchronized (this) {
-            if (heldBack != null) {
-                heldBack.write(bytes);
+            if (quietOutput != null) {
+                quietOutput.write(bytes);
                 return;
             }
         }
@@ -2005,21 +1998,21 @@ final class Log {
 }
 
 /** Output that is held back in a temporary file, which has no name any more once the command writes to it. */
-final class HeldBack {
+final class QuietOutput {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
     /** Appends, as the command does, since what was left behind may write at the same time. */
     private FileChannel channel;
     private FileChannel reader;
 
-    HeldBack(String runId) {
+    QuietOutput(String runId) {
         path = Path.of(System.getProperty("java.io.tmpdir"), "taskrunner-" + runId + ".out");
     }
 
     /** Makes the file and lets the command's stdout and stderr be appended to it. */
     void receive(ProcessBuilder builder) throws IOException {
         channel = FileChannel.open(path, Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW),
-            Processes.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE));
+            RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE));
         reader = FileChannel.open(path, StandardOpenOption.READ);
         write(early.toByteArray());
         builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(path.toFile()));
@@ -2073,12 +2066,12 @@ final class HeldBack {
 
 /** The command of {@code --notify}. */
 final class Notification {
-    static final int LONGEST_SECONDS = 30;
+    static final int MAX_SECONDS = 30;
     /** execve(2) refuses a string of 128 KiB or more. */
-    private static final int LONGEST_VALUE = 30_000;
+    private static final int MAX_VALUE_LENGTH = 30_000;
 
     /** Starts it with its output on stderr and without input. */
-    static Process start(Request request, Owner owner, Outcome outcome, String event, String message) throws IOException {
+    static Process start(Request request, Holder holder, Outcome outcome, String event, String message) throws IOException {
         List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand)
             : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand);
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT)
@@ -2089,19 +2082,19 @@ final class Notification {
         }
         put(builder, "EVENT", event);
         put(builder, "MESSAGE", message);
-        put(builder, "RUN", owner.runId());
+        put(builder, "RUN", holder.runId());
         put(builder, "LOCKFILE", request.lockFile.toString());
         put(builder, "COMMAND", request.command);
         put(builder, "EXIT_STATUS", Integer.toString(outcome.exitStatus));
-        put(builder, "COUNT", outcome.count < 0 ? "" : Long.toString(outcome.count));
+        put(builder, "COUNT", outcome.contentions < 0 ? "" : Long.toString(outcome.contentions));
         put(builder, "THRESHOLD", Integer.toString(request.threshold));
-        Verdict verdict = outcome.verdict;
-        put(builder, "HOLDER_PID", verdict == null || verdict.owner() == null ? "" : Long.toString(verdict.owner().runner().pid()));
+        LockState lockState = outcome.lockState;
+        put(builder, "HOLDER_PID", lockState == null || lockState.holder() == null ? "" : Long.toString(lockState.holder().runner().pid()));
         return builder.start();
     }
 
     private static void put(ProcessBuilder builder, String name, String value) {
-        builder.environment().put("TASKRUNNER_" + name, value.length() > LONGEST_VALUE ? value.substring(0, LONGEST_VALUE) : value);
+        builder.environment().put("TASKRUNNER_" + name, value.length() > MAX_VALUE_LENGTH ? value.substring(0, MAX_VALUE_LENGTH) : value);
     }
 
     private Notification() {
@@ -2124,7 +2117,7 @@ final class Metrics {
     /** A request that did not run the command keeps what the file before says of the last run. */
     static void write(Request request, Outcome outcome) throws IOException, TaskException {
         Path file = request.metricsFile;
-        try (Gate gate = Gate.enter(LockFile.gateOf(file), "# HELP taskrunner_")) {
+        try (Gate gate = Gate.enter(LockFile.gatePath(file), "# HELP taskrunner_")) {
             Map<String, String> values = before(file);
             Run run = outcome.run;
             if (run != null) {
@@ -2138,8 +2131,8 @@ final class Metrics {
             if (outcome.ending != Ending.CONTENTION) {
                 values.put(STATUS, Integer.toString(outcome.exitStatus));
             }
-            if (outcome.count >= 0) {
-                values.put(CONTENTIONS, Long.toString(outcome.count));
+            if (outcome.contentions >= 0) {
+                values.put(CONTENTIONS, Long.toString(outcome.contentions));
             }
             values.put(THRESHOLD, Integer.toString(request.threshold));
             String label = request.lockFile.toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
@@ -2322,14 +2315,14 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
     }
 
     private String carried(String text, String what) throws UsageException {
-        if (text != null && !isCarried(text)) {
+        if (text != null && !isEncodable(text)) {
             throw refused(what + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
         }
         return text;
     }
 
     /** Whether the locale can carry the text from and to the system. */
-    static boolean isCarried(String text) {
+    static boolean isEncodable(String text) {
         boolean ascii = true;
         for (int i = 0; i < text.length(); i++) {
             ascii &= text.charAt(i) < 0x80;
@@ -2338,34 +2331,34 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
             && Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8")).newEncoder().canEncode(text);
     }
 
-    int number(String option, int least, int most, int byDefault) throws UsageException {
+    int number(String option, int min, int max, int defaultValue) throws UsageException {
         String text = text(option);
         if (text == null) {
-            return byDefault;
+            return defaultValue;
         }
         try {
             int number = Integer.parseInt(text);
-            if (number >= least && number <= most && text.charAt(0) != '+') {
+            if (number >= min && number <= max && text.charAt(0) != '+') {
                 return number;
             }
         } catch (NumberFormatException e) {
             // falls through to the same message
         }
-        throw invalid(option, text, "give an integer from " + least + " to " + most);
+        throw invalid(option, text, "give an integer from " + min + " to " + max);
     }
 
     /** Whether the option has its other value instead of the default. */
-    boolean isOther(String option, String byDefault, String other) throws UsageException {
+    boolean isOther(String option, String defaultValue, String other) throws UsageException {
         String text = text(option);
-        if (text != null && !text.equals(byDefault) && !text.equals(other)) {
-            throw invalid(option, text, "give " + byDefault + " or " + other);
+        if (text != null && !text.equals(defaultValue) && !text.equals(other)) {
+            throw invalid(option, text, "give " + defaultValue + " or " + other);
         }
         return other.equals(text);
     }
 
-    Duration duration(String option, Duration byDefault) throws UsageException {
+    Duration duration(String option, Duration defaultValue) throws UsageException {
         String text = text(option);
-        Duration duration = text == null ? byDefault : parseDuration(text);
+        Duration duration = text == null ? defaultValue : parseDuration(text);
         if (duration == null) {
             throw invalid(option, text, "give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
         }
@@ -2398,7 +2391,7 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
         }
     }
 
-    /** The option's path, absolute and with its folder's links resolved, so that two spellings are one file; null without the option. */
+    /** The option's path, absolute and with its directory's links resolved, so that two spellings are one file; null without the option. */
     Path path(String option) throws UsageException {
         String text = text(option);
         if (text == null) {
@@ -2598,20 +2591,20 @@ final class Status {
         }
         int threshold = arguments.number("--threshold", 0, Integer.MAX_VALUE, 0);
         Path counterFile = arguments.path("--counter-file");
-        Request.checkFolder("lock file", lockFile, ExitStatus.CANNOT_CREATE);
-        Verdict verdict = LockFile.judge(lockFile);
-        long count = counts ? new FailureCounter(counterFile, threshold).read() : -1;
+        Request.checkDirectory("lock file", lockFile, ExitStatus.CANNOT_CREATE);
+        LockState lockState = LockFile.judge(lockFile);
+        long count = counts ? new ContentionCounter(counterFile, threshold).read() : -1;
         if (arguments.has("--json")) {
-            Json json = new Json().put("lockfile", lockFile.toString()).put("state", verdict.state().text())
-                .put("message", verdict.message()).put("holder", verdict.owner() == null ? null : verdict.owner().json());
+            Json json = new Json().put("lockfile", lockFile.toString()).put("state", lockState.kind().text())
+                .put("message", lockState.message()).put("holder", lockState.holder() == null ? null : lockState.holder().json());
             if (counts) {
                 json.put("count", count).put("threshold", threshold);
             }
             System.out.println(json);
         } else {
-            System.out.println(Text.printable(verdict.message()) + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
+            System.out.println(Text.printable(lockState.message()) + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
         }
-        return verdict.state().exitStatus;
+        return lockState.kind().exitStatus;
     }
 
     private Status() {
@@ -2620,11 +2613,11 @@ final class Status {
 
 /**
  * The subcommands {@code install} and {@code uninstall}: a command that starts without JBang. It is made of the class path's jars and a
- * start-up archive for this JDK in the user's data folder ({@code $XDG_DATA_HOME}, else {@code ~/.local/share}), and a launcher.
+ * start-up archive for this JDK in the user's data directory ({@code $XDG_DATA_HOME}, else {@code ~/.local/share}), and a launcher.
  *
- * @param name of the command and of its data folder
+ * @param name of the command and of its data directory
  * @param jvmOptions of the launcher
- * @param training the main class that uses what a run uses, for the archive; its argument is an empty folder
+ * @param training the main class that uses what a run uses, for the archive; its argument is an empty directory
  */
 record Installation(String name, String mainClass, List<String> jvmOptions, String training) {
     /**
@@ -2661,11 +2654,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
 
     private Path data() {
         String folder = System.getenv("XDG_DATA_HOME");
-        return (folder != null && folder.startsWith("/") ? Path.of(folder) : Processes.home().resolve(".local/share")).resolve(name);
+        return (folder != null && folder.startsWith("/") ? Path.of(folder) : Host.home().resolve(".local/share")).resolve(name);
     }
 
     private Path launcher(Arguments arguments) throws UsageException {
-        return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Processes.home().resolve(".local/bin")).resolve(name);
+        return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Host.home().resolve(".local/bin")).resolve(name);
     }
 
     private boolean isOurs(Path launcher) throws IOException {
@@ -2709,7 +2702,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 System.out.println(bin + " is not on this PATH: use the full path, also in crontabs");
             }
             System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile /run/lock/TASK.lock --threshold 3"
-                + " --counter-file " + Processes.home().resolve("TASK.count"));
+                + " --counter-file " + Host.home().resolve("TASK.count"));
             System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + bin : ""));
             return ExitStatus.OK;
         } catch (IOException e) {
@@ -2795,7 +2788,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         return "'" + text.replace("'", "'\\''") + "'";
     }
 
-    /** Removes the launcher, if it is one, and the data folder's jars and archives. */
+    /** Removes the launcher, if it is one, and the data directory's jars and archives. */
     int uninstall(Arguments arguments) throws TaskException {
         Path launcher = launcher(arguments);
         Path data = data();
@@ -2826,10 +2819,10 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
 /** What the start-up archive is trained with: a run, a held lock, {@code --quiet} and {@code status}. */
 final class Training {
     public static void main(String[] args) throws Exception {
-        Path folder = Path.of(args[0]);
-        String lock = folder.resolve("lock").toString();
-        String held = folder.resolve("held").toString();
-        String[] request = {"--command", "true", "--lockfile", lock, "--threshold", "1", "--counter-file", folder.resolve("count").toString()};
+        Path directory = Path.of(args[0]);
+        String lock = directory.resolve("lock").toString();
+        String held = directory.resolve("held").toString();
+        String[] request = {"--command", "true", "--lockfile", lock, "--threshold", "1", "--counter-file", directory.resolve("count").toString()};
         taskrunner.run(request);
         request[1] = "exit 1";
         taskrunner.run("--quiet", "--command", "exit 1", "--lockfile", lock, "--threshold", "1", "--counter-file", request[7]);
@@ -2875,12 +2868,26 @@ final class RegularFiles {
     }
 
     /** The first bytes of the file as text. */
-    static String read(FileChannel file, int longest) throws IOException {
-        ByteBuffer bytes = ByteBuffer.allocate(longest);
+    static String read(FileChannel file, int maxBytes) throws IOException {
+        ByteBuffer bytes = ByteBuffer.allocate(maxBytes);
         while (bytes.hasRemaining() && file.read(bytes, bytes.position()) > 0) {
             continue;
         }
         return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
+    }
+
+    /** The attribute of a new file, where the system has such. */
+    static FileAttribute<?>[] mode(PosixFilePermission... permissions) {
+        return Processes.WINDOWS ? new FileAttribute<?>[0] : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(Set.of(permissions))};
+    }
+
+    /** Whether the file belongs to the user of this process. */
+    static boolean isOwn(Path path) throws IOException {
+        if (Processes.HAVE_PROC) {
+            return Files.getAttribute(path, "unix:uid", LinkOption.NOFOLLOW_LINKS).equals(Files.getAttribute(Path.of("/proc/self"),
+                "unix:uid"));
+        }
+        return Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName().endsWith(System.getProperty("user.name"));
     }
 
     static void write(FileChannel file, String text, long from) throws IOException {
@@ -2945,14 +2952,14 @@ final class Json {
 
 /** Small pieces of text. Without formatters and regular expressions, which would cost more at start-up than the rest of a run. */
 final class Text {
-    private static final int LONGEST_LINE = 300;
+    private static final int MAX_LINE = 300;
     private static final String[] SIGNALS = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV",
         "USR2", "PIPE", "ALRM", "TERM"};
 
     /** The text as one line of printable characters, cut when long. */
     static String oneLine(String text) {
         String line = printable(text);
-        return line.length() < LONGEST_LINE ? line : line.substring(0, LONGEST_LINE) + "…";
+        return line.length() < MAX_LINE ? line : line.substring(0, MAX_LINE) + "…";
     }
 
     /** The text as one line without control characters: paths and the records of other users' locks may hold any. */

@@ -97,10 +97,10 @@ final class AuditedRun {
     }
 
     private EndingRow ending(Outcome outcome, int exitStatus) {
-        Long counter = outcome.count >= 0 ? Long.valueOf(outcome.count)
+        Long counter = outcome.contentions >= 0 ? Long.valueOf(outcome.contentions)
             : acquired != null && execution.request.threshold > 0 ? Long.valueOf(0) : null;
-        Verdict met = outcome.verdict;
-        String holder = met == null ? null : met.owner() == null ? met.state().text() : met.owner().describe();
+        LockState met = outcome.lockState;
+        String holder = met == null ? null : met.holder() == null ? met.kind().text() : met.holder().describe();
         return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, message(outcome),
             Repository.time(Instant.now()));
     }
@@ -111,14 +111,14 @@ final class AuditedRun {
         }
         acquired = Repository.time(Instant.now());
         repository.acquired(id, acquired);
-        repository.write(() -> Settlement.ofTask(repository, execution.owner.host(), row.lockFile(), id));
+        repository.write(() -> Settlement.ofTask(repository, execution.holder.host(), row.lockFile(), id));
         return true;
     }
 
     /** Runs the command with its output through pipes, to this process's own and into the output file. */
     void runCommand() {
         ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT).directory(workingFolder);
-        execution.log.holdBackOutput(builder);
+        execution.log.bufferOutput(builder);
         builder.redirectErrorStream(false).redirectOutput(ProcessBuilder.Redirect.PIPE).redirectError(ProcessBuilder.Redirect.PIPE);
         execution.runCommand(builder, output);
     }

@@ -85,7 +85,7 @@ sealed interface Location {
     static Path stateFolder(Map<String, String> environment) {
         String state = environment.get("XDG_STATE_HOME");
         Path base = state != null && state.startsWith("/") ? Path.of(state)
-            : Processes.home().resolve(".local/state");
+            : Host.home().resolve(".local/state");
         return base.resolve("taskrunner");
     }
 

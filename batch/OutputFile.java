@@ -28,8 +28,8 @@ import java.util.regex.Pattern;
  */
 final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
-    private static final int LONGEST_DRAIN = 1000;
-    private static final int LONGEST_LINE = 65536;
+    private static final int MAX_DRAIN_MILLIS = 1000;
+    private static final int MAX_LINE = 65536;
     /** Bytes; java.util.regex calls itself for each repetition of a group. */
     private static final long STACK_FOR_PATTERNS = 64L << 20;
     /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
@@ -81,7 +81,7 @@ final class OutputFile implements Execution.Output {
     /** Waits as long as the command itself would for who reads its output, but no longer than a second for a background process. */
     @Override
     public void ended(BooleanSupplier hurry) {
-        long left = LONGEST_DRAIN * 1_000_000L;
+        long left = MAX_DRAIN_MILLIS * 1_000_000L;
         long now = System.nanoTime();
         for (Pump pump : pumps) {
             long before = -1;
@@ -159,7 +159,7 @@ final class OutputFile implements Execution.Output {
         pump.line.writeBytes(bytes);
         byte[] all = pump.line.toByteArray();
         int end = all.length;
-        while (end > 0 && all[end - 1] != '\n' && all.length < LONGEST_LINE) {
+        while (end > 0 && all[end - 1] != '\n' && all.length < MAX_LINE) {
             end--;
         }
         pump.line.reset();

@@ -32,13 +32,13 @@ final class Settlement {
 
     /** What proves that the runner is dead, or null. */
     static String death(RequestRow runner) {
-        if (!runner.host().equals(Processes.host())) {
+        if (!runner.host().equals(Host.name())) {
             return null;
         }
-        if (!runner.bootId().equals(Processes.bootId())) {
-            return "the machine was started again since (boot id " + Processes.bootId() + ")";
+        if (!runner.bootId().equals(Host.bootId())) {
+            return "the machine was started again since (boot id " + Host.bootId() + ")";
         }
-        if (!runner.pidNamespace().equals(Processes.pidNamespace())) {
+        if (!runner.pidNamespace().equals(Host.pidNamespace())) {
             return null;
         }
         return mayLive(runner) ? null : "its runner, pid " + runner.pid() + ", is dead";
@@ -46,7 +46,7 @@ final class Settlement {
 
     /** It may still be writing how it ended, after it released the lock. */
     static boolean isVisiblyAlive(RequestRow runner) {
-        return runner.bootId().equals(Processes.bootId()) && runner.pidNamespace().equals(Processes.pidNamespace())
+        return runner.bootId().equals(Host.bootId()) && runner.pidNamespace().equals(Host.pidNamespace())
             && mayLive(runner);
     }
 

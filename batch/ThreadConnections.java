@@ -17,7 +17,7 @@ import javax.sql.DataSource;
  * two threads. A connection that is lost is opened again, for as long as {@link #patience} allows.
  */
 final class ThreadConnections implements DataSource, AutoCloseable {
-    private static final int LONGEST_PAUSE = 500;
+    private static final int MAX_BACKOFF_MILLIS = 500;
 
     private final Location location;
     private final Map<Thread, Held> held = new ConcurrentHashMap<>();
@@ -60,7 +60,7 @@ final class ThreadConnections implements DataSource, AutoCloseable {
 
     private Connection connect() throws SQLException {
         long deadline = System.nanoTime() + patience.toNanos();
-        for (int pause = 20;; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
+        for (int pause = 20;; pause = Math.min(pause * 2, MAX_BACKOFF_MILLIS)) {
             try {
                 Connection connection = location.connect();
                 if (isSame(location.identity())) {

@@ -20,7 +20,7 @@ public final class Workflow {
     static final List<Class<?>> ARTIFACTS = List.of(ExecutionListener.class, AcquireLock.class, LockDecision.class, ResetCounter.class,
         RunCommand.class, ReleaseLock.class, IncrementCounter.class, OutcomeDecision.class);
 
-    private static final int LONGEST_EXIT_STATUS = 250;
+    private static final int MAX_EXIT_STATUS = 250;
 
     /** Finds the run that the steps work on, and releases the lock when no step could: STOP takes no transition. */
     @Named("executionListener")
@@ -63,7 +63,7 @@ public final class Workflow {
         /** The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given one. */
         String end(StepContext step, String otherwise) throws StepFailed {
             Outcome outcome = run.execution.outcome();
-            if (outcome == null || outcome.ending == Ending.SUCCEEDED || outcome.verdict != null) {
+            if (outcome == null || outcome.ending == Ending.SUCCEEDED || outcome.lockState != null) {
                 return otherwise;
             }
             String status = AuditedRun.exitStatus(outcome);
@@ -72,7 +72,7 @@ public final class Workflow {
             }
             step.setExitStatus(status);
             String message = run.message(outcome);
-            throw new StepFailed(message.substring(0, Math.min(message.length(), LONGEST_EXIT_STATUS)));
+            throw new StepFailed(message.substring(0, Math.min(message.length(), MAX_EXIT_STATUS)));
         }
     }
 
@@ -155,7 +155,7 @@ public final class Workflow {
 
         @Override
         public String process() {
-            long count = run(job).execution.outcome().count;
+            long count = run(job).execution.outcome().contentions;
             return count < 0 ? "NOT_COUNTED" : "COUNT_" + count;
         }
     }
@@ -170,7 +170,7 @@ public final class Workflow {
         @Override
         public String decide(StepExecution[] steps) {
             Outcome outcome = ((AuditedRun) job.getTransientUserData()).execution.outcome();
-            return outcome == null ? "ACQUIRED" : outcome.verdict != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
+            return outcome == null ? "ACQUIRED" : outcome.lockState != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
         }
     }
 

@@ -191,7 +191,7 @@ public class taskrunnerbatch {
     }
 
     private static RequestRow row(Execution execution, Repository repository, String command, Map<String, String> options, Long restartedFrom) {
-        Owner owner = execution.owner;
+        Holder owner = execution.holder;
         Path output = repository.location().stateFolder().resolve("output").resolve(owner.runId() + ".log");
         return new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
             owner.runner().start(), execution.request.lockFile.toString(), command, execution.request.threshold,
@@ -220,7 +220,7 @@ public class taskrunnerbatch {
         Beans beans = Beans.start(Workflow.ARTIFACTS);
         try (Repository repository = open(arguments)) {
             repository.takeOverSpooled();
-            Settlement.ofHost(repository, Processes.host());
+            Settlement.ofHost(repository, Host.name());
             RequestRow before = find(repository, id).request();
             if (before.options().containsKey(REDACTED)) {
                 throw new TaskException(ExitStatus.DATA, "execution " + id + " was stored with --redact and cannot be restarted: start it anew");
@@ -254,7 +254,7 @@ public class taskrunnerbatch {
     private static int stop(Arguments arguments) throws TaskException {
         long id = id(arguments);
         try (Repository repository = open(arguments)) {
-            Settlement.ofHost(repository, Processes.host());
+            Settlement.ofHost(repository, Host.name());
             ExecutionRow row = find(repository, id);
             RequestRow request = row.request();
             ProcessId runner = new ProcessId(request.pid(), request.pidStart());
@@ -289,7 +289,7 @@ public class taskrunnerbatch {
     private static void settle(Repository repository) {
         try {
             repository.takeOverSpooled();
-            Settlement.ofHost(repository, Processes.host());
+            Settlement.ofHost(repository, Host.name());
         } catch (RepositoryException e) {
             System.err.println(NAME + ": the ends of dead executions cannot be written, they are shown as they are: " + e.getMessage());
         }

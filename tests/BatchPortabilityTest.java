@@ -126,7 +126,7 @@ class BatchPortabilityTest {
             Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, new String[] {"--command", command, "--lockfile", lock, "--threshold",
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
-            Owner owner = execution.owner;
+            Holder owner = execution.holder;
             RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
                 owner.runner().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
             new AuditedRun(execution, repository, row, new OutputFile(folder.resolve("output"), 1000, null, execution.log), folder.toFile());

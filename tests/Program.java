@@ -27,7 +27,7 @@ import java.util.function.BooleanSupplier;
  */
 final class Program {
     static final Path ROOT = root();
-    private static final Duration LONGEST = Duration.ofSeconds(60);
+    private static final Duration MAX_LENGTH = Duration.ofSeconds(60);
     private static final AtomicInteger NUMBER = new AtomicInteger();
 
     private final Path folder;
@@ -338,7 +338,7 @@ final class Program {
         /** Waits for its end, at most a minute. */
         Result result() {
             try {
-                if (!process.waitFor(LONGEST.toSeconds(), TimeUnit.SECONDS)) {
+                if (!process.waitFor(MAX_LENGTH.toSeconds(), TimeUnit.SECONDS)) {
                     process.destroyForcibly();
                     fail("still runs after a minute: " + this);
                 }

@@ -37,7 +37,7 @@ import org.junit.platform.launcher.listeners.TestExecutionSummary;
  */
 public class alltests {
     private static final Duration SLOW = Duration.ofSeconds(10);
-    private static final int LONGEST_MESSAGE = 4000;
+    private static final int MAX_MESSAGE = 4000;
 
     public static void main(String[] args) throws Exception {
         if (!System.getProperty("sun.jnu.encoding").equals("UTF-8")) {
@@ -89,7 +89,7 @@ public class alltests {
         StringBuilder text = new StringBuilder();
         for (Throwable cause = error; cause != null; cause = cause.getCause()) {
             String message = cause.toString();
-            text.append(message.length() <= LONGEST_MESSAGE ? message : message.substring(0, LONGEST_MESSAGE) + " …").append('\n');
+            text.append(message.length() <= MAX_MESSAGE ? message : message.substring(0, MAX_MESSAGE) + " …").append('\n');
             Arrays.stream(cause.getStackTrace()).filter(frame -> frame.getClassName().indexOf('.') < 0)
                 .forEach(frame -> text.append("    at ").append(frame).append('\n'));
         }
