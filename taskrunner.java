@@ -1,8 +1,17 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
+// SPDX-License-Identifier: Apache-2.0
+//DESCRIPTION Run a command under a lock file, one instance at a time; report when too many requests found it held
 //JAVA 17+
 //DEPS info.picocli:picocli:4.7.7
 //COMPILE_OPTIONS -encoding UTF-8 -XDignore.symbol.file -XDstringConcat=inline
-//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
+//JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k
+//JAVA_OPTIONS -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
+
+// taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...] taskrunner status --lockfile
+// FILE [--threshold N --counter-file FILE] [--json] taskrunner install | uninstall [--bin DIR] Runs CMD while it holds
+// FILE. A request that finds FILE there is a contention: it is counted, and reported as an error (exit status 75) once
+// the counter exceeds N. Without JBang: javac with picocli on the class path, java taskrunner. Everything about an
+// option: taskrunner --help
 
 import java.io.File;
 import java.io.FileInputStream;
@@ -65,13 +74,28 @@ import picocli.CommandLine.ParseResult;
 // 1. main
 
 /**
- * Runs a command under a lock file so that only one instance runs at a time, counts the requests that find the lock held, and
- * reports an error once they exceed a threshold.
+ * Runs a command under a lock file so that only one instance runs at a time, counts the requests that find the lock
+ * held, and reports an error once they exceed a threshold.
  *
- * <p>Read from the top: the command line ({@link Options} makes a {@link Request}), the workflow ({@link Execution}, which ends in
- * an {@link Outcome}), the lock ({@link LockFile}, {@link Gate}, {@link Holder}, {@link LockState}), the {@link ContentionCounter}, the
- * command's processes ({@link ProcessTree}, {@link Processes}), and what is told about it ({@link Log}, {@link Metrics},
- * {@link Notification}).
+ * <p>From the top: what is asked ({@link Task}, {@link Request}), the workflow ({@link Execution}), how it ended
+ * ({@link Outcome}), the lock with its protocol ({@link LockFile}), the counter ({@link ContentionCounter}), processes
+ * ({@link ProcessTree}), what is reported ({@link Log}), the command line ({@link Options}), the other commands
+ * ({@link Status}), small things ({@link RegularFiles}).
+ *
+ * <dl>
+ * <dt>task</dt><dd>what a lock file names: lock file, counter file, threshold</dd>
+ * <dt>request</dt><dd>one invocation of taskrunner for a task</dd>
+ * <dt>holder</dt><dd>the taskrunner process that made the lock file and runs the command</dd>
+ * <dt>run</dt><dd>the command and all its processes; the run id in their environment tells them</dd>
+ * <dt>contention</dt><dd>a request that finds the lock file there (a conflict, in flock(1)'s words)</dd>
+ * <dt>threshold</dt><dd>how many contentions are tolerated before one is reported</dd>
+ * <dt>fcntl lock</dt><dd>the kernel's advisory record lock on the lock file: it ends with its process</dd>
+ * <dt>gate</dt><dd>the critical section in which locks and counters change: LOCKFILE.tmp with an fcntl lock</dd>
+ * <dt>held</dt><dd>the holder lives</dd>
+ * <dt>orphaned</dt><dd>the holder is dead, processes of its run live</dd>
+ * <dt>stale</dt><dd>the holder and all of its run are proven dead: the next request recovers the lock</dd>
+ * <dt>foreign, unknown</dt><dd>not made by taskrunner; made by it, but nothing can be proven</dd>
+ * </dl>
  */
 public class taskrunner {
     static final String VERSION = "1.0.0";
@@ -81,8 +105,9 @@ public class taskrunner {
     }
 
     /**
-     * Ends this JVM. Not by {@link System#exit}, which since JDK 21 looks for a logger in every jar of the class path (contention, JDK 25,
-     * installed: 1.46 of a JVM that does nothing, instead of 1.63); no shutdown hook has anything to do.
+     * Ends this JVM. Not by {@link System#exit}, which since JDK 21 looks for a logger in every jar of the class path
+     * (contention, JDK 25, installed: 1.46 of a JVM that does nothing, instead of 1.63); no shutdown hook has anything
+     * to do.
      */
     static void exit(int exitStatus) {
         System.out.flush();
@@ -118,7 +143,8 @@ public class taskrunner {
         } catch (TaskException e) {
             return complain(e.getMessage(), e.exitStatus, e, arguments.has("--verbose"));
         } catch (RuntimeException | Error e) {
-            return complain("internal error: " + e + "; --verbose shows where", ExitStatus.INTERNAL, e, arguments.has("--verbose"));
+            return complain("internal error: " + e + "; --verbose shows where", ExitStatus.INTERNAL, e,
+                arguments.has("--verbose"));
         }
     }
 
@@ -133,23 +159,61 @@ public class taskrunner {
 
 // 2. what is asked
 
-/** One execution request, validated. Zero durations: no wait, no limit; null files and commands: not asked for. */
+/**
+ * What a lock file names.
+ *
+ * @param lockFile absolute, its directory with symbolic links resolved, so that two spellings are one task
+ * @param counterFile resolved like the lock file
+ * @param threshold contentions that are tolerated, at least 0; 0: contentions are not counted
+ */
+record Task(Path lockFile, Path counterFile, int threshold) {
+    /** The task that the options name; --threshold and --counter-file may be missing. */
+    static Task of(Arguments arguments) throws UsageException {
+        return new Task(arguments.path("--lockfile"), arguments.path("--counter-file"),
+            arguments.number("--threshold", 0, Integer.MAX_VALUE, 0));
+    }
+
+    /** The path of the lock's {@link Gate}. */
+    Path gate() {
+        return gate(lockFile);
+    }
+
+    static Path gate(Path file) {
+        return file.resolveSibling(file.getFileName() + ".tmp");
+    }
+
+    /**
+     * Checks the directories of the lock file and, where contentions are counted, of the counter file, before anything
+     * is touched.
+     */
+    void checkDirectories() throws TaskException {
+        String wrong = RegularFiles.unusableDirectory(lockFile);
+        if (wrong != null) {
+            throw TaskException.cannotCreate("cannot create lock file " + lockFile + ": " + wrong, null);
+        }
+        wrong = threshold == 0 ? null : RegularFiles.unusableDirectory(counterFile);
+        if (wrong == null && threshold > 0 && !Files.isWritable(counterFile.getParent())) {
+            wrong = "directory " + counterFile.getParent() + " is not writable; give it to this user or choose another"
+                + " --counter-file";
+        }
+        if (wrong != null) {
+            throw TaskException.counter(ExitStatus.IO, "cannot use counter file " + counterFile + ": " + wrong, null);
+        }
+    }
+}
+
+/** One request, validated. Zero durations: no wait, no limit; null files and commands: not asked for. */
 final class Request {
+    final Task task;
     /** The text for the system shell. */
     final String command;
-    /** Absolute, its directory with symbolic links resolved, so that two spellings are one task. */
-    final Path lockFile;
-    /** Contentions that are tolerated, at least 0; 0: contentions are not counted. */
-    final int threshold;
-    /** Resolved like the lock file. */
-    final Path counterFile;
     /** How long to try again before a contention counts. */
     final Duration wait;
     /** The longest that the command may run. */
     final Duration timeout;
     /** How long after SIGTERM the command's processes get SIGKILL. */
     final Duration killAfter;
-    final boolean takeOverStale;
+    final boolean recoverStale;
     final int conflictExitStatus;
     final boolean exitZero;
     final String notifyCommand;
@@ -166,58 +230,40 @@ final class Request {
         if (command.isBlank()) {
             throw arguments.refused("--command is empty");
         }
-        threshold = arguments.number("--threshold", 0, Integer.MAX_VALUE, 0);
+        task = Task.of(arguments);
         wait = arguments.duration("--wait", Duration.ZERO);
         timeout = arguments.duration("--timeout", Duration.ZERO);
-        killAfter = arguments.duration("--kill-after", Duration.ofSeconds(10));
-        takeOverStale = !arguments.isOther("--on-stale", "recover", "report");
+        killAfter = arguments.duration("--kill-after", Duration.ofSeconds(8));
+        recoverStale = !arguments.isOther("--on-stale", "recover", "report");
         jsonLog = arguments.isOther("--log-format", "text", "json");
         conflictExitStatus = arguments.number("--conflict-exit-code", 0, 255, 0);
         exitZero = arguments.has("--exit-zero");
         quiet = arguments.has("--quiet");
         verbose = arguments.has("--verbose");
         notifyCommand = arguments.text("--notify");
-        lockFile = arguments.path("--lockfile");
-        counterFile = arguments.path("--counter-file");
         logFile = arguments.path("--log-file");
         metricsFile = arguments.path("--metrics-file");
-        for (String option : new String[] {"--counter-file", "--log-file", "--metrics-file"}) {
-            Path file = arguments.path(option);
-            if (lockFile.equals(file) || LockFile.gatePath(lockFile).equals(file)) {
-                throw arguments.refused(option + " " + file + " is the lock file or its .tmp: give another file");
+        refuseSharedFiles(arguments);
+    }
+
+    private void refuseSharedFiles(Arguments arguments) throws UsageException {
+        Path counterFile = task.counterFile();
+        for (Path other : new Path[] {counterFile, logFile, metricsFile}) {
+            if (task.lockFile().equals(other) || task.gate().equals(other)) {
+                String option = other == counterFile ? "--counter-file" : other == logFile ? "--log-file"
+                    : "--metrics-file";
+                throw arguments.refused(option + " " + other + " is the lock file or its .tmp; choose another file");
             }
         }
-        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null && logFile.equals(metricsFile)) {
+        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null
+            && logFile.equals(metricsFile)) {
             throw arguments.refused("--counter-file, --log-file and --metrics-file must be different files");
         }
-        Path aside = metricsFile == null ? null : LockFile.gatePath(metricsFile);
-        if (aside != null && (aside.equals(lockFile) || aside.equals(counterFile) || aside.equals(logFile))) {
-            throw arguments.refused("--metrics-file is written aside as " + aside + ", which is the lock, counter or log file: give another file");
-        }
-    }
-
-    /** Checks the directories of the lock file and, where contentions are counted, of the counter file, before anything is touched. */
-    void checkDirectories() throws TaskException {
-        checkDirectory("lock file", lockFile, ExitStatus.CANNOT_CREATE);
-        if (threshold > 0) {
-            try {
-                checkDirectory("counter file", counterFile, ExitStatus.IO);
-            } catch (TaskException e) {
-                throw new CounterException(e.exitStatus, e.getMessage(), e);
-            }
-            if (!Files.isWritable(counterFile.getParent())) {
-                throw new CounterException(ExitStatus.IO, "counter file " + counterFile + ": folder " + counterFile.getParent()
-                    + " is not writable: give it to this user or choose another --counter-file", null);
-            }
-        }
-    }
-
-    static void checkDirectory(String what, Path file, int exitStatus) throws TaskException {
-        Path directory = file.getParent();
-        if (!Files.isDirectory(directory)) {
-            throw new TaskException(exitStatus, what + " " + file + ": " + (Files.exists(directory) ? directory + " is not a folder"
-                : Files.notExists(directory) ? "no such folder: mkdir -p " + directory
-                : "this user may not enter " + directory + ": give it access or choose another folder"));
+        Path temporary = metricsFile == null ? null : Task.gate(metricsFile);
+        if (temporary != null
+                && (temporary.equals(task.lockFile()) || temporary.equals(counterFile) || temporary.equals(logFile))) {
+            throw arguments.refused("--metrics-file is first written to " + temporary + ", which is the lock, counter"
+                + " or log file; choose another file");
         }
     }
 }
@@ -225,16 +271,17 @@ final class Request {
 // 3. the workflow
 
 /**
- * One execution request from the lock to its outcome: acquire the lock; when acquired run the command and release the lock. The
+ * One request from the lock to its outcome: acquire the lock; when acquired run the command and release the lock. The
  * script calls {@link #run}; the batch variant calls the steps one by one.
  *
  * <p>One thread goes through the steps; {@link #stop} may be called by any other.
  */
 final class Execution {
     private static final int MAX_BACKOFF_MILLIS = 500;
-    /** The statuses of a command that SIGHUP, SIGINT or SIGTERM ended. */
+    /** The statuses of a command that SIGHUP, SIGINT or SIGTERM killed. */
     private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
-    private static final int SIGNAL_GRACE_MILLIS = 200;
+    /** How long taskrunner's own copy of a signal may come after the command's, on a machine under load. */
+    private static final int SIGNAL_GRACE_MILLIS = 2000;
 
     final Request request;
     final Holder holder;
@@ -243,12 +290,26 @@ final class Execution {
     private LockState recovered;
     private Outcome outcome;
     private Run run;
+    /** Guarded by this, as {@link #tree} and {@link #waiting}. */
     private StopSignal stopSignal;
     private ProcessTree tree;
     private Thread waiting;
 
-    /** A signal that asked taskrunner to stop. */
+    /** A signal that asked taskrunner to stop; its name without SIG. */
     record StopSignal(String name, int number) {
+        static final StopSignal TERM = new StopSignal("TERM", 15);
+    }
+
+    /** Takes the command's output where the command does not write it itself. */
+    interface Output {
+        void started(Process process);
+
+        /**
+         * The command has ended; what it has written so far is to be taken.
+         *
+         * @param escalate whether nothing may delay the end any more
+         */
+        void ended(BooleanSupplier escalate);
     }
 
     Execution(Request request) {
@@ -270,24 +331,24 @@ final class Execution {
     }
 
     /**
-     * Acquires the lock and with it clears the counter; on contention counts it. Both happen inside the gate, so that every
-     * contention is counted exactly once and none of another run's.
+     * Acquires the lock and with it clears the counter; on contention counts it. Both happen inside the gate, so that
+     * every contention is counted exactly once and none of another run's.
      *
      * @return true when acquired; otherwise {@link #outcome} says why not
      */
     boolean acquireLock() {
         long deadline = System.nanoTime() + request.wait.toNanos();
-        int pause = 50;
+        Backoff backoff = new Backoff(50, MAX_BACKOFF_MILLIS);
         while (true) {
             long left = deadline - System.nanoTime();
             try {
-                request.checkDirectories();
+                request.task.checkDirectories();
                 LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0);
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
                     recovered = attempt.lockState();
                     if (recovered != null) {
-                        log.warn("recovered", "took over stale lock " + request.lockFile + ": " + recovered.proof());
+                        log.warn("recovered", recovery());
                     }
                     return true;
                 }
@@ -299,35 +360,32 @@ final class Execution {
                 outcome = stopSignal() != null ? Outcome.stopped(null, stopSignal()) : Outcome.error(null, e);
                 return false;
             }
-            if (pauseUnlessStopped(Math.min(pause, left / 1_000_000 + 1))) {
-                outcome = Outcome.stopped(null, stopSignal);
+            if (stopsWithin(Math.min(backoff.next(), left / 1_000_000 + 1))) {
+                outcome = Outcome.stopped(null, stopSignal());
                 return false;
             }
-            pause = Math.min(pause * 2, MAX_BACKOFF_MILLIS);
         }
     }
 
-    private synchronized boolean pauseUnlessStopped(long millis) {
-        if (stopSignal == null) {
-            try {
-                wait(millis);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                stopSignal = new StopSignal("TERM", 15);
+    private String recovery() {
+        return "recovered stale lock " + request.task.lockFile() + ": " + recovered.what();
+    }
+
+    /** Waits for a signal to stop, for up to so many milliseconds; an interrupt is one. */
+    private synchronized boolean stopsWithin(long millis) {
+        long deadline = System.nanoTime() + millis * 1_000_000;
+        try {
+            for (long left = millis; stopSignal == null
+                && left > 0; left = (deadline - System.nanoTime()) / 1_000_000) {
+                wait(left);
             }
+        } catch (InterruptedException e) {
+            stopSignal = StopSignal.TERM;
         }
         return stopSignal != null;
     }
 
-    /** Takes the command's output where the command does not write it itself. */
-    interface Output {
-        void started(Process process);
-
-        /** The command has ended; what it has written so far is to be taken. @param escalate whether nothing may delay the end any more */
-        void ended(BooleanSupplier escalate);
-    }
-
-    /** Runs the command with the caller's standard streams, or into the held-back output of {@code --quiet}. */
+    /** Runs the command with the caller's standard streams, or into the buffered output of {@code --quiet}. */
     void runCommand() {
         ProcessBuilder builder = new ProcessBuilder().inheritIO();
         log.bufferOutput(builder);
@@ -359,16 +417,16 @@ final class Execution {
         } catch (TaskException e) {
             outcome = Outcome.error(null, e);
         } catch (RuntimeException | Error e) {
-            outcome = Outcome.error(run, new TaskException(ExitStatus.INTERNAL, "the command was ended after an internal error: "
-                + e + "; --verbose shows where", e));
-            keepLockUnlessGone(tree.end(Duration.ZERO));
+            outcome = Outcome.error(run, new TaskException(ExitStatus.INTERNAL,
+                "the command was terminated after an internal error: " + e + "; --verbose shows where", e));
+            keepLockUnlessGone(tree.terminate(Duration.ZERO));
         }
     }
 
     /** A lock whose run lives on stays, as orphaned. */
     private void keepLockUnlessGone(List<Long> remaining) {
         if (!remaining.isEmpty()) {
-            lock.abandon();
+            lock.keep();
             lock = null;
         }
     }
@@ -386,12 +444,12 @@ final class Execution {
             status = timedOut ? -1 : process.waitFor();
             if (SIGNALLED.contains(status)) {
                 // a terminal, or kill(1) of a process group, signals both: the command may be the first to end
-                pauseUnlessStopped(SIGNAL_GRACE_MILLIS);
+                stopsWithin(SIGNAL_GRACE_MILLIS);
             }
         } catch (InterruptedException e) {
-            stop(new StopSignal("TERM", 15));
+            stop(StopSignal.TERM);
         }
-        List<Long> remaining = timedOut || stopSignal() != null ? tree.end(request.killAfter) : List.of();
+        List<Long> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter) : List.of();
         StopSignal stopped = stopSignal();
         if (output != null) {
             boolean forced = timedOut;
@@ -399,12 +457,16 @@ final class Execution {
         }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
         keepLockUnlessGone(remaining);
-        if (!remaining.isEmpty()) {
-            return Outcome.error(run, new TaskException(ExitStatus.IO, "cannot kill " + Text.pids(remaining) + ": lock file "
-                + request.lockFile + " stays until they end; find out what holds them with: ps -o pid,stat,wchan:20,args -p "
-                + Text.list(remaining)));
-        }
-        return stopped != null ? Outcome.stopped(run, stopped) : timedOut ? Outcome.timedOut(request, run) : Outcome.ended(request, run, status);
+        return !remaining.isEmpty() ? Outcome.error(run, notKilled(remaining))
+            : stopped != null ? Outcome.stopped(run, stopped)
+            : timedOut ? Outcome.timedOut(request, run)
+            : Outcome.ended(request, run, status);
+    }
+
+    private TaskException notKilled(List<Long> remaining) {
+        return TaskException.io(Text.pids(remaining) + " survived SIGKILL (blocked in the kernel?); lock file "
+            + request.task.lockFile() + " is kept; look: ps -o pid,stat,wchan:20,args -p " + Text.list(remaining),
+            null);
     }
 
     private synchronized StopSignal stopSignal() {
@@ -414,8 +476,7 @@ final class Execution {
     private Process start(ProcessBuilder builder) throws TaskException {
         String workingDirectory = System.getProperty("user.dir");
         if (Arguments.isEncodable(workingDirectory) && !Files.isDirectory(Path.of(workingDirectory))) {
-            throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: working folder " + workingDirectory
-                + " is gone; the lock was released");
+            throw TaskException.cannotStart("working directory " + workingDirectory + " is gone", null);
         }
         Map<String, String> environment = builder.environment();
         String outerRun = environment.get(Holder.RUN_ID);
@@ -424,7 +485,7 @@ final class Execution {
             environment.put(Holder.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
         }
         environment.put(Holder.RUN_ID, holder.runId());
-        environment.put("TASKRUNNER_LOCKFILE", request.lockFile.toString());
+        environment.put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
@@ -436,14 +497,13 @@ final class Execution {
             if (e instanceof OutOfMemoryError) {
                 // a JVM that cannot start its reaper thread throws after the fork: the child lives already
                 tree = new ProcessTree(null, holder.runId());
-                tree.end(Duration.ZERO);
+                tree.terminate(Duration.ZERO);
             }
-            throw new TaskException(ExitStatus.CANNOT_START, "cannot start the command: " + Text.reason(e)
-                + "; the lock was released", e);
+            throw TaskException.cannotStart(Text.reason(e), e);
         }
     }
 
-    /** Ends the command and lets the request end as stopped; a second call kills at once. */
+    /** Terminates the command and lets the request end as stopped; a second call kills at once. */
     void stop(StopSignal signal) {
         ProcessTree running;
         synchronized (this) {
@@ -457,7 +517,7 @@ final class Execution {
             stopSignal = signal;
             notifyAll();
         }
-        if (running != null && running.end(request.killAfter).contains(running.root().pid())) {
+        if (running != null && running.terminate(request.killAfter).contains(running.root().pid())) {
             // the command itself cannot be killed: who waits for it would wait for ever
             waiting.interrupt();
         }
@@ -479,18 +539,20 @@ final class Execution {
         }
     }
 
-    /** Releases the lock, if this request holds it. A failure is the outcome, unless a signal or the timeout ended the command. */
+    /**
+     * Releases the lock, if this request holds it. A failure is the outcome, unless a signal or the timeout ended it.
+     */
     void releaseLock() {
         if (lock == null) {
             return;
         }
         try {
             if (!lock.release()) {
-                log.warn("replaced", "lock file " + request.lockFile + " was removed or replaced while the command ran: it is left"
-                    + " alone; another instance may have run at the same time");
+                log.warn("replaced", "lock file " + request.task.lockFile() + " was removed or replaced while the"
+                    + " command was running: the task may have run twice; keep cleaners (tmpfiles, rm) away from it");
             }
         } catch (TaskException e) {
-            if (outcome.ending == Ending.STOPPED || outcome.exitStatus == ExitStatus.TIMEOUT && outcome.ending == Ending.TIMEOUT) {
+            if (outcome.ending == Ending.STOPPED || outcome.ending == Ending.TIMEOUT && !request.exitZero) {
                 log.error("error", e.getMessage());
             } else {
                 outcome = Outcome.error(run, e);
@@ -505,12 +567,13 @@ final class Execution {
             try {
                 Metrics.write(request, outcome);
             } catch (IOException | TaskException e) {
-                log.warn("metrics", "cannot write metrics file " + request.metricsFile + ": " + Text.reason(e));
+                log.warn("metrics", e instanceof TaskException ? e.getMessage()
+                    : "cannot write metrics file " + request.metricsFile + ": " + Text.reason(e));
             }
         }
         if (request.notifyCommand != null) {
             if (recovered != null) {
-                notify("recovered", "took over stale lock " + request.lockFile + ": " + recovered.proof());
+                notify("recovered", recovery());
             }
             if (outcome.ending.notifies) {
                 notify(outcome.ending.event(), outcome.message(request.command));
@@ -527,8 +590,8 @@ final class Execution {
                 tree = new ProcessTree(Processes.idOf(process), null);
             }
             if (!process.waitFor(Notification.MAX_SECONDS, TimeUnit.SECONDS)) {
-                tree.end(Duration.ofSeconds(1));
-                log.warn("notify", "notification command was ended after " + Notification.MAX_SECONDS + " s: "
+                tree.terminate(Duration.ofSeconds(1));
+                log.warn("notify", "notification command timed out after " + Notification.MAX_SECONDS + " s: "
                     + Text.oneLine(request.notifyCommand));
             } else if (process.exitValue() != 0) {
                 log.warn("notify", "notification command failed with status " + process.exitValue() + ": "
@@ -559,7 +622,8 @@ record Run(long startedMillis, long durationMillis) {
 
 /** The ways a request can end, by their names in logs. */
 enum Ending {
-    SUCCEEDED("INFO", false), FAILED("ERROR", true), TIMEOUT("ERROR", true), STOPPED("WARN", false), CONTENTION("WARN", false),
+    SUCCEEDED("INFO", false), FAILED("ERROR", true), TIMEOUT("ERROR", true), STOPPED("WARN", false),
+    CONTENTION("WARN", false),
     /** Contention beyond the threshold. */
     THRESHOLD("ERROR", true),
     /** The request could not do its work, or not release the lock. */
@@ -579,19 +643,22 @@ enum Ending {
     }
 }
 
-/** How a request ended, and what is told about it. */
+/**
+ * How a request ended, and what is reported about it. Its factories set the facts, an ending's own; nobody changes them
+ * later.
+ */
 final class Outcome {
     final Ending ending;
     final int exitStatus;
     private final String text;
     private final boolean namesCommand;
     /** The command's run, or null when it did not start. */
-    Run run;
+    final Run run;
     /** What was found in the lock's place on contention, or null. */
     LockState lockState;
-    /** The counter after this request, or -1 when it was neither read nor written. */
+    /** The contentions with this one, or -1 when it was not counted. */
     long contentions = -1;
-    /** The signal that ended the command or taskrunner, without SIG, or null. */
+    /** The signal that killed the command or stopped taskrunner, without SIG, or null. */
     String signal;
     /** The shell's exit status when the command failed. */
     int status;
@@ -610,44 +677,55 @@ final class Outcome {
         return namesCommand ? text + ": " + Text.oneLine(command) : text;
     }
 
+    /** The counter after this request, or -1 when it was not counted: a report starts it again at 0. */
+    long counter() {
+        return ending == Ending.THRESHOLD ? 0 : contentions;
+    }
+
     /** @param status the shell's exit status */
     static Outcome ended(Request request, Run run, int status) {
         String after = " after " + Text.duration(run.durationMillis());
         if (status == 0) {
             return new Outcome(Ending.SUCCEEDED, ExitStatus.OK, "command succeeded" + after, true, run);
         }
-        String signal = status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64 ? Text.signal(status - ExitStatus.SIGNAL) : null;
-        Outcome outcome = new Outcome(Ending.FAILED, request.exitZero ? ExitStatus.OK : status, "command failed with status " + status
-            + (signal == null ? "" : " (signal " + signal + ")") + after, true, run);
+        boolean killed = status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64;
+        String signal = killed ? Text.signal(status - ExitStatus.SIGNAL) : null;
+        Outcome outcome = new Outcome(Ending.FAILED, request.exitZero ? ExitStatus.OK : status, "command failed with"
+            + " status " + status + (killed ? " (killed by SIG" + signal + ")" : "") + after, true, run);
         outcome.signal = signal;
         outcome.status = status;
         return outcome;
     }
 
     static Outcome timedOut(Request request, Run run) {
-        return new Outcome(Ending.TIMEOUT, request.exitZero ? ExitStatus.OK : ExitStatus.TIMEOUT, "command ended by --timeout "
-            + Text.duration(request.timeout.toMillis()), true, run);
+        return new Outcome(Ending.TIMEOUT, request.exitZero ? ExitStatus.OK : ExitStatus.TIMEOUT, "command timed out"
+            + " after " + Text.duration(request.timeout.toMillis()) + " (--timeout) and was terminated", true, run);
     }
 
     /** @param run or null when the command did not start */
     static Outcome stopped(Run run, Execution.StopSignal signal) {
-        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), "stopped by SIG" + signal.name() + (run == null
-            ? " before the command started" : " after " + Text.duration(run.durationMillis()) + ", all processes of the command are gone"),
-            true, run);
+        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), "stopped by SIG"
+            + signal.name() + (run == null ? " before the command started" : " after "
+            + Text.duration(run.durationMillis()) + ", all processes of the command are gone"), true, run);
         outcome.signal = signal.name();
         return outcome;
     }
 
     static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count) {
         long n = count.value();
-        Outcome outcome = count.reported()
-            ? new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.lockFile + ": contention " + n + " exceeds threshold "
-                + request.threshold + "; " + lockState.message() + "; " + lockState.advice() + "; the counter starts again at 0", false, null)
-            : new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + (n < 0
-                ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + request.threshold
-                    + (n > request.threshold ? ": the next one is reported" : "")), false, null);
+        int threshold = request.task.threshold();
+        Outcome outcome;
+        if (count.reported()) {
+            outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.lockFile()
+                + " was busy for " + n + " requests in a row (threshold " + threshold + "): " + lockState.what() + "; "
+                + lockState.advice(), false, null);
+        } else {
+            outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + (n < 0
+                ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + threshold
+                    + (n > threshold ? ": the next one is reported" : "")), false, null);
+        }
         outcome.lockState = lockState;
-        outcome.contentions = count.reported() ? 0 : n;
+        outcome.contentions = n;
         return outcome;
     }
 
@@ -662,8 +740,33 @@ final class Outcome {
 // 5. the lock
 
 /**
- * A lock that this request holds, and the way to get one: the protocol of the specification's {@code lock.md}. The lock file's
- * existence is the lock; the kernel lock on it marks that the holder lives.
+ * A lock that this request holds, and the way to get one. The lock file's existence is the lock; an fcntl(2) lock on it
+ * marks that the holder lives. No crash, at any instruction, gives two holders, a lost count or a task that never runs
+ * again:
+ *
+ * <ol>
+ * <li><b>Enter the gate</b> ({@link Gate#enter}): open LOCKFILE.tmp, lock it, see that the path still leads to the
+ *     inode that is locked; else look again every few milliseconds, for up to 10 s. A .tmp that nobody has locked is a
+ *     leftover: it is used. Inside, a request is alone in looking at, making and recovering LOCKFILE, and in changing
+ *     the counter.
+ * <li><b>Look</b> ({@link #look}): what is at LOCKFILE? A taken fcntl lock is a living holder; otherwise {@link
+ *     StaleCheck}.
+ * <li><b>Contention</b>: LOCKFILE is there and not proven stale. Count it, leave the gate, and tell who holds it.
+ * <li><b>Recover</b>: it is stale. See that the counter can be cleared, then unlink it, if it still is the inode that
+ *     was judged, and look again. The gate's own inode at LOCKFILE is a holder killed between steps 5 and 6: stale.
+ * <li><b>Acquire</b>: nothing is there. See that the counter can be cleared, write the record into the gate's file
+ *     (truncate, write, fsync) and hard-link LOCKFILE to it: it appears complete and already locked. Then clear the
+ *     counter; when that fails unlink LOCKFILE again. A crash in between leaves a stale lock, and who recovers it
+ *     clears the counter.
+ * <li><b>Leave the gate</b>: unlink LOCKFILE.tmp, keep its channel: the fcntl lock now marks the holder's life.
+ * <li><b>Run</b>: append the command's process to the record ({@link #recordCommand}).
+ * <li><b>Release</b> ({@link #release}), outside the gate: if LOCKFILE still is the own inode, unlink it, then close.
+ *     If not, somebody removed or replaced it: leave it alone.
+ * </ol>
+ *
+ * <p>Two things make this hard. Closing <em>any</em> channel on an inode drops all fcntl locks that the process has
+ * there (POSIX): only {@link LockedFile} closes channels. And Java has no fstat(2): {@link LockedFile#isAt} is the one
+ * proof that a path leads to an inode.
  */
 final class LockFile {
     /** The locks that this JVM holds: asked before any lock file is opened. */
@@ -679,7 +782,7 @@ final class LockFile {
      * What came of one try.
      *
      * @param lock null on contention
-     * @param lockState what holds the task off; with a lock: the stale one that was taken over, or null
+     * @param lockState what blocks the task; with a lock: the stale one that was recovered, or null
      */
     record Attempt(LockFile lock, LockState lockState, ContentionCounter.Count count) {
     }
@@ -692,32 +795,30 @@ final class LockFile {
         this.inode = attributes == null ? null : attributes.fileKey();
     }
 
-    static Path gatePath(Path lockFile) {
-        return lockFile.resolveSibling(lockFile.getFileName() + ".tmp");
-    }
-
     /**
      * Tries once to acquire the lock.
      *
      * @param count whether a contention is counted
-     * @throws TaskException 73 when the lock file cannot be created, 74 on I/O errors, 65 on a counter file that holds no counter
+     * @throws TaskException 73 when the lock file cannot be created, 74 on I/O errors, 65 on a counter file that holds
+     *     no counter
      */
     static Attempt attempt(Request request, Holder holder, boolean count) throws TaskException {
         Attempt attempt = null;
         while (attempt == null) {
-            try (Gate gate = Gate.enter(gatePath(request.lockFile), Holder.MAGIC)) {
+            try (Gate gate = enterGate(request.task.lockFile())) {
                 attempt = inside(gate, request, holder, count);
             } catch (IOException e) {
-                throw new TaskException(ExitStatus.IO, "lock file " + request.lockFile + ": " + Text.reason(e), e);
+                throw TaskException.io("cannot use lock file " + request.task.lockFile() + ": " + Text.reason(e), e);
             }
         }
         return attempt;
     }
 
     /** @return null when the gate was removed meanwhile, as by a cleaner: then enter anew */
-    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count) throws TaskException, IOException {
-        Path path = request.lockFile;
-        ContentionCounter counter = new ContentionCounter(request.counterFile, request.threshold);
+    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count) throws TaskException,
+        IOException {
+        Path path = request.task.lockFile();
+        ContentionCounter counter = new ContentionCounter(request.task);
         LockState recovered = null;
         while (true) {
             try (Found found = look(path, gate)) {
@@ -728,8 +829,9 @@ final class LockFile {
                         LockFile lock = held(path, gate, holder, counter);
                         return lock == null ? null : new Attempt(lock, recovered, ContentionCounter.NOT_COUNTED);
                     }
-                } else if (found.lockState.kind() != LockState.Kind.STALE || !request.takeOverStale) {
-                    return new Attempt(null, found.lockState, count ? counter.increment() : ContentionCounter.NOT_COUNTED);
+                } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
+                    return new Attempt(null, found.lockState, count ? counter.increment()
+                        : ContentionCounter.NOT_COUNTED);
                 } else {
                     counter.check();
                     if (gate.remove(path)) {
@@ -740,6 +842,14 @@ final class LockFile {
         }
     }
 
+    private static Gate enterGate(Path path) throws TaskException, IOException {
+        return Gate.enter(Task.gate(path), cannotCreate(path), Holder.MAGIC);
+    }
+
+    private static String cannotCreate(Path path) {
+        return "cannot create lock file " + path;
+    }
+
     private static boolean link(Path path, Gate gate) throws TaskException {
         try {
             Files.createLink(path, gate.path());
@@ -747,13 +857,17 @@ final class LockFile {
         } catch (FileAlreadyExistsException e) {
             return false;
         } catch (IOException | UnsupportedOperationException e) {
-            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create lock file " + path + ": " + Text.reason(e)
+            throw TaskException.cannotCreate(cannotCreate(path) + ": " + Text.reason(e)
                 + "; it needs a file system with hard links, such as /run/lock", e);
         }
     }
 
-    /** @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's node */
-    private static LockFile held(Path path, Gate gate, Holder holder, ContentionCounter counter) throws TaskException, IOException {
+    /**
+     * @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's
+     *     node
+     */
+    private static LockFile held(Path path, Gate gate, Holder holder, ContentionCounter counter) throws TaskException,
+        IOException {
         boolean held = false;
         try {
             counter.clear();
@@ -773,14 +887,17 @@ final class LockFile {
 
     /** Judges the lock file without changing anything, for {@code status}. */
     static LockState judge(Path path) throws TaskException {
-        try (Gate gate = Files.isWritable(path.getParent()) ? Gate.enter(gatePath(path), Holder.MAGIC) : null; Found found = look(path, gate)) {
+        try (Gate gate = Files.isWritable(path.getParent()) ? enterGate(path) : null; Found found = look(path, gate)) {
             return found == null ? LockState.free(path) : found.lockState;
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "lock file " + path + ": " + Text.reason(e), e);
+            throw TaskException.io("cannot read lock file " + path + ": " + Text.reason(e), e);
         }
     }
 
-    /** A lock file that was judged; open until it is decided what becomes of it. @param file or null when the gate keeps it open */
+    /**
+     * A lock file that was judged; open until it is decided what becomes of it. @param file or null when the gate keeps
+     * it open
+     */
     private record Found(LockState lockState, LockedFile file) implements AutoCloseable {
         @Override
         public void close() throws IOException {
@@ -798,8 +915,8 @@ final class LockFile {
                 return null;
             }
             if (!attributes.isRegularFile()) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "lock file " + path + ": " + RegularFiles.kind(attributes)
-                    + " is in its place: remove it or choose another --lockfile");
+                throw TaskException.cannotCreate(cannotCreate(path) + ": " + RegularFiles.kind(attributes)
+                    + " is in its place; remove it or choose another --lockfile", null);
             }
             Holder own = HELD.get(path);
             if (own != null) {
@@ -811,14 +928,17 @@ final class LockFile {
             } catch (NoSuchFileException e) {
                 continue;
             } catch (AccessDeniedException e) {
-                return new Found(LockState.unknown(path, null, "this user may not read it"), null);
+                String user = Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName();
+                return new Found(LockState.unknown(path, null, "no permission to read it", "ask its owner, " + user
+                    + ", or, if the command runs nowhere: rm " + path), null);
             }
             LockedFile file = new LockedFile(channel);
             boolean keep = false;
             try {
                 FileLock probe = channel.tryLock(0, Long.MAX_VALUE, true);
                 Holder holder = Holder.read(channel);
-                LockState lockState = probe == null ? LockState.held(path, holder, null) : file.isAt(path) ? StaleCheck.judge(path, holder) : null;
+                LockState lockState = probe == null ? LockState.held(path, holder, null) : file.isAt(path)
+                    ? StaleCheck.judge(path, holder) : null;
                 if (lockState != null) {
                     keep = true;
                     return new Found(lockState, file);
@@ -826,11 +946,12 @@ final class LockFile {
             } catch (UncheckedIOException e) {
                 throw e.getCause();
             } catch (OverlappingFileLockException e) {
-                // The gate's own inode, and its kernel lock is ours: its holder died between link and unlink, before the command.
+                // The gate's own inode, and its fcntl lock is ours: its holder died between link and unlink, before the
+                // command.
                 Holder holder = Holder.read(channel);
                 gate.file().keepOpen(channel);
                 keep = true;
-                return new Found(holder == null ? LockState.foreign(path, "it holds no record")
+                return new Found(holder == null ? StaleCheck.judge(path, null)
                     : LockState.stale(path, holder, "killed before the command started"), null);
             } finally {
                 if (!keep) {
@@ -850,7 +971,7 @@ final class LockFile {
     }
 
     /**
-     * Removes the lock file, outside the gate, then lets the kernel lock go.
+     * Removes the lock file, outside the gate, then lets the fcntl lock go.
      *
      * @return false when the path no longer leads to this lock: then it is left alone
      * @throws TaskException 74 when it has become a directory (EISDIR) or cannot be removed
@@ -859,8 +980,8 @@ final class LockFile {
         try {
             BasicFileAttributes attributes = RegularFiles.attributes(path);
             if (attributes != null && attributes.isDirectory()) {
-                throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path
-                    + " has become a folder (EISDIR): remove it with: rmdir " + path);
+                throw TaskException.io("cannot release the lock: lock file " + path
+                    + " is a directory (EISDIR); remove it: rmdir " + path, null);
             }
             // the inode's number serves where this user may no longer read the file
             if (!file.isAt(path) && (attributes == null || inode == null || !inode.equals(attributes.fileKey()))) {
@@ -868,32 +989,34 @@ final class LockFile {
             }
             return Files.deleteIfExists(path);
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "cannot release the lock: lock file " + path + ": " + Text.reason(e)
-                + "; remove it with: rm " + path, e);
+            throw TaskException.io("cannot release the lock: lock file " + path + ": " + Text.reason(e)
+                + "; remove it: rm " + path, e);
         } finally {
-            abandon();
+            keep();
         }
     }
 
-    /** Lets the kernel lock go and leaves the lock file: what still runs makes it orphaned. */
-    void abandon() {
+    /** Lets the fcntl lock go and leaves the lock file: what still runs makes it orphaned. */
+    void keep() {
         file.close();
-        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may hold the lock by now
+        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may
+        // hold the lock by now
         HELD.remove(path, holder);
     }
 }
 
 /**
- * The gate: whoever holds the kernel lock on the inode at its path is alone in looking at, making or taking over the file beside it,
- * and in changing the counter. Closing it leaves the gate.
+ * The gate: whoever holds the fcntl lock on the inode at its path is alone in looking at, making or recovering the file
+ * beside it, and in changing the counter. Closing it leaves the gate.
  */
 final class Gate implements AutoCloseable {
     /** How long a request waits to enter: nobody stays inside longer than milliseconds. */
-    private static final long PATIENCE_NANOS = Duration.ofSeconds(10).toNanos();
+    private static final int MAX_WAIT_SECONDS = 10;
+    private static final int MAX_BACKOFF_MILLIS = 8;
     /** File locks are the JVM's, not a thread's: only one thread may be at a gate. */
     private static final ReentrantLock THIS_JVM = new ReentrantLock();
-    private static final FileAttribute<?>[] MODE = RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE,
-        PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
+    private static final FileAttribute<?>[] MODE = RegularFiles.mode(PosixFilePermission.OWNER_READ,
+        PosixFilePermission.OWNER_WRITE, PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
 
     private final Path path;
     private final LockedFile file;
@@ -915,31 +1038,34 @@ final class Gate implements AutoCloseable {
     /**
      * Waits up to 10 s for the gate.
      *
+     * @param purpose what is not possible without it, for messages: {@code cannot create lock file L}
      * @param content how the file begins that a crash may have left here; one with other content is the user's
      * @throws TaskException 73 when the gate cannot be made, 74 when somebody stays in it
      */
-    static Gate enter(Path path, String content) throws TaskException, IOException {
-        long deadline = System.nanoTime() + PATIENCE_NANOS;
+    static Gate enter(Path path, String purpose, String content) throws TaskException, IOException {
+        long deadline = System.nanoTime() + Duration.ofSeconds(MAX_WAIT_SECONDS).toNanos();
         try {
-            if (!THIS_JVM.tryLock(PATIENCE_NANOS, TimeUnit.NANOSECONDS)) {
-                throw stuck(path, "another execution in this process is inside");
+            if (!THIS_JVM.tryLock(MAX_WAIT_SECONDS, TimeUnit.SECONDS)) {
+                throw stuck(path, purpose, "another execution in this process is inside");
             }
         } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw stuck(path, "interrupted");
+            throw stuck(path, purpose, "interrupted");
         }
         Gate gate = null;
         try {
-            for (int pause = 1; gate == null; pause = Math.min(pause * 2, 8)) {
-                gate = tryEnter(path, content);
-                if (gate == null) {
-                    if (System.nanoTime() > deadline) {
-                        throw stuck(path, lockHolder(path));
-                    }
-                    sleep(pause);
+            Backoff backoff = new Backoff(1, MAX_BACKOFF_MILLIS);
+            while (true) {
+                gate = tryEnter(path, purpose, content);
+                if (gate != null) {
+                    return gate;
+                }
+                if (System.nanoTime() > deadline) {
+                    throw stuck(path, purpose, lockHolder(path));
+                }
+                if (!backoff.pause()) {
+                    throw stuck(path, purpose, "interrupted");
                 }
             }
-            return gate;
         } finally {
             if (gate == null) {
                 THIS_JVM.unlock();
@@ -947,8 +1073,9 @@ final class Gate implements AutoCloseable {
         }
     }
 
-    private static Gate tryEnter(Path path, String content) throws TaskException, IOException {
-        FileChannel channel = open(path);
+    /** @return null when the gate is somebody else's, or changed meanwhile */
+    private static Gate tryEnter(Path path, String purpose, String content) throws TaskException, IOException {
+        FileChannel channel = open(path, purpose);
         if (channel == null) {
             return null;
         }
@@ -960,8 +1087,8 @@ final class Gate implements AutoCloseable {
             }
             String text = channel.size() == 0 ? "" : RegularFiles.read(channel, content.length());
             if (!text.startsWith(content) && !content.startsWith(text)) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + path
-                    + " is needed for it but holds something else: move it away or choose another --lockfile");
+                throw TaskException.cannotCreate(purpose + ": " + path + " exists and is not taskrunner's; move it"
+                    + " away, or choose another file", null);
             }
             if (!RegularFiles.isOwn(path)) {
                 Files.delete(path);
@@ -970,10 +1097,10 @@ final class Gate implements AutoCloseable {
             entered = true;
             return new Gate(path, file);
         } catch (FileSystemException e) {
-            throw cannotCreate(path, e);
+            throw cannotCreate(path, purpose, e);
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot lock " + path + ": " + Text.reason(e)
-                + "; the lock file needs a file system with kernel locks, such as /run/lock", e);
+            throw TaskException.cannotCreate(purpose + ": cannot lock " + path + ": " + Text.reason(e)
+                + "; use a file system with fcntl locks, such as /run/lock", e);
         } finally {
             if (!entered) {
                 file.close();
@@ -982,62 +1109,66 @@ final class Gate implements AutoCloseable {
     }
 
     /** The file at the gate's path, made if need be; null when it changed meanwhile or is another user's. */
-    private static FileChannel open(Path path) throws TaskException {
+    private static FileChannel open(Path path, String purpose) throws TaskException {
+        boolean isNew = false;
         try {
             BasicFileAttributes attributes = RegularFiles.attributes(path);
-            if (attributes == null) {
+            isNew = attributes == null;
+            if (isNew) {
                 return FileChannel.open(path, RegularFiles.NEW, MODE);
             }
             if (!attributes.isRegularFile()) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + RegularFiles.kind(attributes) + " is at " + path
-                    + ": remove it or choose another --lockfile");
+                throw TaskException.cannotCreate(purpose + ": " + RegularFiles.kind(attributes) + " is at " + path
+                    + "; remove it, or choose another file", null);
             }
             return FileChannel.open(path, RegularFiles.READ_WRITE);
-        } catch (NoSuchFileException | FileAlreadyExistsException e) {
-            if (Files.isDirectory(path.getParent())) {
+        } catch (FileAlreadyExistsException e) {
+            return null;
+        } catch (NoSuchFileException e) {
+            if (!isNew) {
                 return null;
             }
-            throw cannotCreate(path, e);
+            if (Files.isDirectory(path.getParent())) {
+                throw TaskException.cannotCreate(purpose + ": the file system refuses new files in " + path.getParent()
+                    + "; use a directory such as /run/lock", e);
+            }
+            throw cannotCreate(path, purpose, e);
         } catch (AccessDeniedException e) {
             if (Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
                 return null;
             }
-            throw cannotCreate(path, e);
+            throw cannotCreate(path, purpose, e);
         } catch (IOException e) {
-            throw cannotCreate(path, e);
+            throw cannotCreate(path, purpose, e);
         }
     }
 
-    private static TaskException cannotCreate(Path path, IOException e) {
-        return new TaskException(ExitStatus.CANNOT_CREATE, "cannot create the lock: " + path + ": " + Text.reason(e)
-            + "; see that this user may write in " + path.getParent() + " and that the disk is not full", e);
+    private static TaskException cannotCreate(Path path, String purpose, IOException e) {
+        String directory = RegularFiles.unusableDirectory(path);
+        return TaskException.cannotCreate(purpose + ": " + (directory != null ? directory : path + ": " + Text.reason(e)
+            + "; see that this user may write in " + path.getParent() + " and that the disk is not full"), e);
     }
 
-    private static TaskException stuck(Path path, String who) {
-        return new TaskException(ExitStatus.IO, path + " has been in use for 10 s, which should take milliseconds: " + who);
+    private static TaskException stuck(Path path, String purpose, String who) {
+        return TaskException.io(purpose + ": " + path + " has been in use for " + MAX_WAIT_SECONDS
+            + " s, which should take milliseconds: " + who, null);
     }
 
-    private static void sleep(int millis) {
-        try {
-            Thread.sleep(millis);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-    }
-
-    /** Who has a kernel lock on the file, as proc_locks(5) tells, for a message. */
+    /** Who has an fcntl lock on the file, as proc_locks(5) tells, for a message. */
     private static String lockHolder(Path path) {
         try {
             String inode = ":" + Files.getAttribute(path, "unix:ino", LinkOption.NOFOLLOW_LINKS) + " ";
-            for (String line: Processes.read("/proc/locks").split("\n")) {
+            for (String line : Processes.read("/proc/locks").split("\n")) {
                 if (line.contains(inode)) {
-                    return "pid " + line.strip().split(" +")[4] + " holds it; if that process is stopped or stuck, kill it";
+                    String pid = line.strip().split(" +")[4];
+                    return "pid " + pid + " holds it; look: ps -o pid,stat,etime,args -p " + pid
+                        + "; if it is stopped or stuck: kill " + pid;
                 }
             }
-            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may not open it; run"
-                + " the task as one user only, or remove the file as its owner: rm " + path;
+            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may"
+                + " not open it; run the task as one user only, or remove the file as its owner: rm " + path;
         } catch (IOException | RuntimeException e) {
-            return "its holder is not to be found; try again";
+            return "nobody is to be found who holds it; try again";
         }
     }
 
@@ -1046,30 +1177,28 @@ final class Gate implements AutoCloseable {
         file.write(text);
     }
 
-    /** Removes what is at the path if it is a file that this JVM has locked; the gate keeps it open, since it may be its own. */
-    boolean remove(Path path) throws TaskException {
-        try {
-            return file.isAt(path) && Files.deleteIfExists(path);
-        } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "cannot take over stale lock file " + path + ": " + Text.reason(e)
-                + "; remove it as its owner", e);
-        }
+    /**
+     * Removes what is at the path if it is a file that this JVM has locked; the gate keeps it open, since it may be its
+     * own.
+     */
+    boolean remove(Path path) throws IOException {
+        return file.isAt(path) && Files.deleteIfExists(path);
     }
 
-    /** Leaves the gate; the file with its kernel lock is the caller's. False, and nothing has happened, when the gate was removed meanwhile. */
+    /**
+     * Leaves the gate; the file with its fcntl lock is the caller's. False, and nothing has happened, when the gate was
+     * removed meanwhile.
+     */
     boolean leaveWithFile() throws IOException {
-        left = file.isAt(path);
-        if (left) {
-            Files.deleteIfExists(path);
-        }
+        left = remove(path);
         return left;
     }
 
     @Override
     public void close() throws IOException {
         try {
-            if (!left && file.isAt(path)) {
-                Files.deleteIfExists(path);
+            if (!left) {
+                remove(path);
             }
         } finally {
             if (!left) {
@@ -1081,8 +1210,8 @@ final class Gate implements AutoCloseable {
 }
 
 /**
- * A file whose inode this JVM has open and, by a kernel lock (fcntl(2)), locked. Closing <em>any</em> channel of this JVM on the inode
- * drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
+ * A file whose inode this JVM has open and, by an fcntl lock (fcntl(2)), locked. Closing <em>any</em> channel of this
+ * JVM on the inode drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
  */
 final class LockedFile implements AutoCloseable {
     private final List<FileChannel> channels = new ArrayList<>(3);
@@ -1092,8 +1221,8 @@ final class LockedFile implements AutoCloseable {
     }
 
     /**
-     * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device and inode of the open
-     * file, so that an overlapping lock proves the same inode.
+     * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device
+     * and inode of the open file, so that an overlapping lock proves the same inode.
      */
     boolean isAt(Path path) throws IOException {
         BasicFileAttributes attributes = RegularFiles.attributes(path);
@@ -1144,15 +1273,15 @@ final class LockedFile implements AutoCloseable {
 }
 
 /**
- * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that names the
- * format. {@code lock.md} of the specification has the fields.
+ * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that
+ * names the format. {@code lock.md} of the specification has the fields.
  *
- * @param runner the taskrunner process
+ * @param process the taskrunner process
  * @param command the command's shell, or null before it was started
  * @param started UTC, ISO-8601, to the millisecond
  */
-record Holder(String runId, ProcessId runner, String pidNamespace, String host, String bootId, String user, String started,
-             ProcessId command) {
+record Holder(String runId, ProcessId process, String pidNamespace, String host, String bootId, String user,
+    String started, ProcessId command) {
     /** The environment variable by which the processes of a run are found. */
     static final String RUN_ID = "TASKRUNNER_RUN_ID";
     /** The run ids of the taskrunners around this one, separated by blanks. */
@@ -1170,8 +1299,8 @@ record Holder(String runId, ProcessId runner, String pidNamespace, String host, 
     }
 
     String text() {
-        return MAGIC + "run=" + runId + "\npid=" + runner.pid() + "\nstart=" + runner.start() + "\npid-namespace=" + pidNamespace
-            + "\nhost=" + host + "\nboot=" + bootId + "\nuser=" + user + "\nstarted=" + started + "\n";
+        return MAGIC + "run=" + runId + "\npid=" + process.pid() + "\nstart=" + process.start() + "\npid-namespace="
+            + pidNamespace + "\nhost=" + host + "\nboot=" + bootId + "\nuser=" + user + "\nstarted=" + started + "\n";
     }
 
     static String commandText(ProcessId command) {
@@ -1197,11 +1326,13 @@ record Holder(String runId, ProcessId runner, String pidNamespace, String host, 
         }
         try {
             ProcessId command = values.containsKey("command-start")
-                ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start"))) : null;
+                ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start")))
+                : null;
             Holder holder = new Holder(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
-                Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"), values.get("boot"),
-                values.get("user"), values.get("started"), command);
-            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user", "started"));
+                Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"),
+                values.get("boot"), values.get("user"), values.get("started"), command);
+            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user",
+                "started"));
             return whole && !holder.runId.isEmpty() ? holder : null;
         } catch (NumberFormatException e) {
             return null;
@@ -1211,18 +1342,20 @@ record Holder(String runId, ProcessId runner, String pidNamespace, String host, 
     /** How long it has been running, by its own clock, for messages. */
     String age() {
         long since = Text.millis(started);
-        return since < 0 ? "an unknown time" : Text.duration(Math.max(0, System.currentTimeMillis() - since) / 1000 * 1000);
+        return since < 0 ? "an unknown time" : Text.duration(Math.max(0,
+            System.currentTimeMillis() - since) / 1000 * 1000);
     }
 
     Json json() {
-        Json json = new Json().put("run_id", runId).put("pid", runner.pid()).put("user", user).put("host", host).put("started", started);
+        Json json = new Json().put("run_id", runId).put("pid", process.pid()).put("user", user).put("host", host)
+            .put("started", started);
         return command == null ? json : json.put("command_pid", command.pid());
     }
 
     /** For messages: {@code pid 4711 (root@db1) since 2026-11-24T02:00:03Z}. */
     String describe() {
-        return "pid " + runner.pid() + " (" + user + "@" + host + ") since " + started.substring(0, Math.min(19, started.length()))
-            + "Z";
+        return "pid " + process.pid() + " (" + user + "@" + host + ") since " + started.substring(0, Math.min(19,
+            started.length())) + "Z";
     }
 }
 
@@ -1230,30 +1363,31 @@ record Holder(String runId, ProcessId runner, String pidNamespace, String host, 
  * What was found at a lock file's path.
  *
  * @param holder what its record says, or null without one
- * @param proof what proves it stale, else null
- * @param message one line without an end mark
- * @param advice what to do when the lock does not go away
+ * @param what who holds it since when, or what is known of it: goes on after the name of the lock or the task
+ * @param advice one thing to do when the lock does not go away
  */
-record LockState(Kind kind, Holder holder, String proof, String message, String advice) {
+record LockState(Kind kind, Path path, Holder holder, String what, String advice) {
     enum Kind {
         /** Nothing is there. */
-        FREE(ExitStatus.OK),
-        /** Its runner lives. */
-        HELD(ExitStatus.STATUS_HELD),
-        /** Its runner is dead, processes of its run live. */
-        ORPHANED(ExitStatus.STATUS_LEFT_BEHIND),
-        /** Its runner and every process of its run are proven dead. */
-        STALE(ExitStatus.STATUS_LEFT_BEHIND),
+        FREE(ExitStatus.OK, " is free"),
+        /** Its holder lives. */
+        HELD(ExitStatus.STATUS_HELD, " is "),
+        /** Its holder is dead, processes of its run live. */
+        ORPHANED(ExitStatus.STATUS_LEFT_BEHIND, " is orphaned: "),
+        /** Its holder and every process of its run are proven dead. */
+        STALE(ExitStatus.STATUS_LEFT_BEHIND, " is stale: "),
         /** Something else than taskrunner made it. */
-        FOREIGN(ExitStatus.STATUS_HELD),
+        FOREIGN(ExitStatus.STATUS_HELD, " blocks the task: "),
         /** Made by taskrunner, and nothing can be proven. */
-        UNKNOWN(ExitStatus.STATUS_HELD);
+        UNKNOWN(ExitStatus.STATUS_HELD, " is in an unknown state: ");
 
         /** Of {@code status}. */
         final int exitStatus;
+        private final String verb;
 
-        Kind(int exitStatus) {
+        Kind(int exitStatus, String verb) {
             this.exitStatus = exitStatus;
+            this.verb = verb;
         }
 
         String text() {
@@ -1261,72 +1395,87 @@ record LockState(Kind kind, Holder holder, String proof, String message, String 
         }
     }
 
-    static LockState free(Path lock) {
-        return new LockState(Kind.FREE, null, null, "lock " + lock + " is free", "");
+    Json holderJson() {
+        return holder == null ? null : holder.json();
+    }
+
+    /** The pid of its holder, or "" without a record. */
+    String holderPid() {
+        return holder == null ? "" : Long.toString(holder.process().pid());
+    }
+
+    /** One line without an end mark. */
+    String message() {
+        return "lock " + path + kind.verb + what;
+    }
+
+    static LockState free(Path path) {
+        return new LockState(Kind.FREE, path, null, "", "");
     }
 
     /** @param note or null */
-    static LockState held(Path lock, Holder holder, String note) {
-        String by = holder == null ? "a process that left no record in it" : holder.describe() + ", running for " + holder.age();
-        String advice = holder == null ? "look for its holder with: fuser -v " + lock
-            : "look with: ps -o pid,stat,etime,args -p " + holder.runner().pid()
-                + (holder.command() == null ? "" : "," + holder.command().pid()) + "; if it is stuck, kill " + holder.runner().pid()
-                + " ends the command and frees the lock";
-        return new LockState(Kind.HELD, holder, null, "lock " + lock + " is held by " + by + (note == null ? "" : " (" + note + ")"), advice);
+    static LockState held(Path path, Holder holder, String note) {
+        String by = holder == null ? "a process that left no record in it" : holder.describe() + " (" + holder.age()
+            + ")";
+        String advice = holder == null ? "look for its holder: fuser -v " + path : "if it is stuck: kill "
+            + holder.process().pid() + " (terminates the command, frees the lock); look: ps -o pid,stat,etime,args -p "
+            + holder.process().pid() + (holder.command() == null ? "" : "," + holder.command().pid());
+        return new LockState(Kind.HELD, path, holder, "held by " + by + (note == null ? "" : ", " + note), advice);
     }
 
-    static LockState orphaned(Path lock, Holder holder, List<Long> pids) {
-        return new LockState(Kind.ORPHANED, holder, null, "lock " + lock + " is orphaned: its taskrunner, " + holder.describe()
-            + ", is dead, but of its run " + Text.pids(pids) + (pids.size() == 1 ? " still lives" : " still live") + ": wait, or end with: kill "
-            + Text.list(pids).replace(',', ' '),
-            "look with: ps -o pid,stat,etime,args -p " + Text.list(pids) + "; once they have ended the lock is taken over");
+    static LockState orphaned(Path path, Holder holder, List<Long> pids) {
+        return new LockState(Kind.ORPHANED, path, holder, "holder " + holder.describe() + " died, its command still"
+            + " runs: " + Text.pids(pids), "wait for " + (pids.size() == 1 ? "it" : "them") + ", or: kill "
+            + Text.list(pids).replace(',', ' '));
     }
 
     /** @param why or null */
-    static LockState stale(Path lock, Holder holder, String why) {
-        String proof = "its taskrunner, " + holder.describe() + ", and its command are dead" + (why == null ? "" : " (" + why + ")");
-        return new LockState(Kind.STALE, holder, proof, "lock " + lock + " is stale: " + proof + "; without --on-stale report it is taken over",
-            "or: rm " + lock);
+    static LockState stale(Path path, Holder holder, String why) {
+        return new LockState(Kind.STALE, path, holder, "holder " + holder.describe() + " and its command are dead"
+            + (why == null ? "" : " (" + why + ")"), "the next request without --on-stale report recovers it; to free"
+            + " it now: rm " + path);
     }
 
-    static LockState foreign(Path lock, String why) {
-        return new LockState(Kind.FOREIGN, null, null, "lock " + lock + " is foreign: " + why, "look who made it with: ls -l " + lock);
+    static LockState foreign(Path path, String why) {
+        return new LockState(Kind.FOREIGN, path, null, why, "see who made it: ls -l " + path + "; to let the task run:"
+            + " rm " + path);
     }
 
-    static LockState unknown(Path lock, Holder holder, String why) {
-        return new LockState(Kind.UNKNOWN, holder, null, "lock " + lock + " of " + (holder == null ? "an unknown run" : holder.describe())
-            + " cannot be judged: " + why + "; if its task does not run: rm " + lock, "look who made it with: ls -l " + lock);
+    static LockState unknown(Path path, Holder holder, String why, String advice) {
+        return new LockState(Kind.UNKNOWN, path, holder, (holder == null ? "" : "holder " + holder.describe() + ": ")
+            + why, advice);
     }
 }
 
-/** What proves whether a lock whose kernel lock is free still has a living run. */
+/** What proves whether a lock whose fcntl lock is free still has a living run. */
 final class StaleCheck {
-    private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs",
-        "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
+    private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs",
+        "overlay", "zfs", "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
 
     static LockState judge(Path path, Holder holder) throws IOException {
         if (holder == null) {
-            return LockState.foreign(path, "taskrunner did not make it, it holds the task off until somebody removes it: rm " + path);
+            return LockState.foreign(path, "it was not created by taskrunner (touch? flock?)");
         }
         if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
-            return LockState.unknown(path, holder, "without /proc nothing can be proven: mount it");
+            return unknown(path, holder, "without /proc nothing can be proven, mount it");
         }
         if (!holder.bootId().equals(Host.bootId())) {
             if (!holder.host().equals(Host.name())) {
-                return LockState.unknown(path, holder, "it was made on another machine, " + holder.host());
+                return unknown(path, holder, "it was made on another machine");
             }
             String type = Files.getFileStore(path).type();
-            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, holder, "the machine was started again since")
-                : LockState.unknown(path, holder, "it was made before the last boot, on a " + type + " file system that others may share");
+            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, holder, "the host was rebooted since")
+                : unknown(path, holder, "it was made before the last boot, on a " + type + " file system that others"
+                + " may share");
         }
         if (!holder.pidNamespace().equals(Host.pidNamespace())) {
-            return LockState.unknown(path, holder, "it was made in another container (pid namespace)");
+            return unknown(path, holder, "it was made in another container (pid namespace)");
         }
-        if (Processes.lives(holder.runner())) {
-            return LockState.held(path, holder, "its kernel lock is gone: the lock file was copied or restored");
+        if (Processes.lives(holder.process())) {
+            return LockState.held(path, holder, "whose fcntl lock is gone (was the lock file copied or restored?)");
         }
         if (!Processes.HAVE_PROC && holder.command() == null) {
-            return LockState.unknown(path, holder, "its taskrunner is dead and the record names no command");
+            return unknown(path, holder, "it is dead, and the record names no command");
         }
         LockState first = byProcesses(path, holder);
         // a process that forks or executes while /proc is read can be missed once
@@ -1336,26 +1485,37 @@ final class StaleCheck {
     private static LockState byProcesses(Path path, Holder holder) throws IOException {
         Map<Long, Processes.Entry> all = Processes.all();
         List<Long> hidden = new ArrayList<>();
-        List<Long> alive = new ArrayList<>();
-        for (ProcessId id : new ProcessTree(holder.command(), holder.runId()).alive(all, holder.runner().start(), hidden)) {
-            alive.add(id.pid());
-        }
+        ProcessTree tree = new ProcessTree(holder.command(), holder.runId());
+        List<Long> alive = ProcessTree.pids(tree.alive(all, holder.process().start(), hidden));
         if (!alive.isEmpty()) {
             return LockState.orphaned(path, holder, alive);
         }
         if (Processes.HAVE_PROC && !all.containsKey(1L)) {
-            return LockState.unknown(path, holder, "/proc hides other users' processes (hidepid), and one may be of its run");
+            return LockState.unknown(path, holder, "it is dead, but /proc hides other users' processes (hidepid), and"
+                + " one may be of its run", asRoot(path));
         }
         if (!hidden.isEmpty()) {
-            return LockState.unknown(path, holder, "its taskrunner is dead, but " + Text.pids(hidden) + " started later and may be of its run"
-                + " (environment not readable)");
+            return LockState.unknown(path, holder, "it is dead; cannot tell whether " + Text.pids(hidden) + " belong"
+                + (hidden.size() == 1 ? "s" : "") + " to its run (not readable by this user)", asRoot(path));
         }
         return stale(path, holder, null);
     }
 
+    private static String asRoot(Path path) {
+        return "ask as root: taskrunner status --lockfile " + path;
+    }
+
+    private static LockState unknown(Path path, Holder holder, String why) {
+        return LockState.unknown(path, holder, why, "if the command runs nowhere: rm " + path);
+    }
+
     private static LockState stale(Path path, Holder holder, String why) throws IOException {
-        return RegularFiles.isOwn(path) ? LockState.stale(path, holder, why) : LockState.unknown(path, holder,
-            "its run is dead, but the file belongs to another user, " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName());
+        if (RegularFiles.isOwn(path)) {
+            return LockState.stale(path, holder, why);
+        }
+        String user = Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName();
+        return LockState.unknown(path, holder, "its run is dead, but the file belongs to another user, " + user, "as "
+            + user + " or root: rm " + path);
     }
 
     private StaleCheck() {
@@ -1365,8 +1525,8 @@ final class StaleCheck {
 // 6. the counter
 
 /**
- * The failure counter: contentions since the lock was last acquired or the threshold was last reported. To be used inside the gate
- * only, but for {@link #read}.
+ * The failure counter: contentions since the lock was last acquired or the threshold was last reported. To be used
+ * inside the gate only, but for {@link #read}.
  */
 final class ContentionCounter {
     static final Count NOT_COUNTED = new Count(-1, false);
@@ -1378,9 +1538,9 @@ final class ContentionCounter {
     record Count(long value, boolean reported) {
     }
 
-    ContentionCounter(Path file, int threshold) {
-        this.file = file;
-        this.threshold = threshold;
+    ContentionCounter(Task task) {
+        file = task.counterFile();
+        threshold = task.threshold();
     }
 
     /**
@@ -1425,7 +1585,9 @@ final class ContentionCounter {
         return new Count(report && count == Long.MAX_VALUE ? count : count + 1, report);
     }
 
-    /** One write that covers the old content, so that a full disk or a crash loses nothing, then the rest is cut off. */
+    /**
+     * One write that covers the old content, so that a full disk or a crash loses nothing, then the rest is cut off.
+     */
     private void write(long value) throws TaskException {
         boolean created = false;
         try {
@@ -1451,8 +1613,8 @@ final class ContentionCounter {
             return null;
         }
         if (!attributes.isRegularFile()) {
-            throw new CounterException(ExitStatus.IO, "counter file " + file + ": " + RegularFiles.kind(attributes)
-                + " is in its place: remove it or choose another --counter-file", null);
+            throw TaskException.counter(ExitStatus.IO, "cannot use counter file " + file + ": "
+                + RegularFiles.kind(attributes) + " is in its place; remove it or choose another --counter-file", null);
         }
         return FileChannel.open(file, options);
     }
@@ -1471,14 +1633,15 @@ final class ContentionCounter {
                 return Long.parseLong(number);
             }
         } catch (NumberFormatException e) {
-            // falls through to the same message
+            // too large is no counter either
         }
-        throw new CounterException(ExitStatus.DATA, "counter file " + file + " holds something other than a counter: it is left as it is;"
-            + " choose another --counter-file or empty it", null);
+        throw TaskException.counter(ExitStatus.DATA, "counter file " + file + " contains '"
+            + Text.printable(number.substring(0, Math.min(number.length(), 20))) + "', not a number; nothing was run or"
+            + " changed; wrong --counter-file? otherwise reset it: : > " + file, null);
     }
 
     private TaskException unusable(IOException e) {
-        return new CounterException(ExitStatus.IO, "counter file " + file + ": " + Text.reason(e)
+        return TaskException.counter(ExitStatus.IO, "cannot use counter file " + file + ": " + Text.reason(e)
             + "; see that this user may write it and that the disk is not full", e);
     }
 }
@@ -1493,7 +1656,7 @@ final class ProcessTree {
     private final ProcessId root;
     private final String runId;
     private final Map<ProcessId, Boolean> members = new LinkedHashMap<>();
-    private volatile boolean escalate;
+    private volatile boolean escalated;
     /** When SIGKILL followed, or 0. */
     private long killed;
 
@@ -1512,50 +1675,58 @@ final class ProcessTree {
 
     /** Lets SIGKILL follow now. */
     void escalate() {
-        escalate = true;
+        escalated = true;
     }
 
     /**
-     * Sends SIGTERM to all, SIGKILL after the given time, until all are gone.
+     * Sends SIGTERM to all, SIGKILL after the given time, until all are gone. The monitor is held throughout: a second
+     * caller waits for the same end.
      *
      * @return the pids that cannot be killed
      */
-    synchronized List<Long> end(Duration killAfter) {
+    synchronized List<Long> terminate(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
-        for (int pause = 5;; pause = Math.min(pause * 2, MAX_BACKOFF_MILLIS)) {
+        Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
+        while (true) {
             List<ProcessId> alive = alive();
             if (alive.isEmpty()) {
                 return List.of();
             }
             long now = System.nanoTime();
             if (killed != 0 && now - killed > UNKILLABLE_NANOS) {
-                List<Long> remaining = new ArrayList<>();
-                for (ProcessId id : alive) {
-                    remaining.add(id.pid());
-                }
-                escalate = true;
-                return remaining;
+                escalated = true;
+                return pids(alive);
             }
-            boolean kill = killed != 0 || escalate || now - killAt >= 0;
+            boolean kill = killed != 0 || escalated || now - killAt >= 0;
             if (kill && killed == 0) {
                 killed = now;
             }
-            try {
-                for (ProcessId id : alive) {
-                    if (kill || !members.get(id)) {
-                        Processes.signal(id, kill);
-                        members.put(id, true);
-                    }
-                }
-            } catch (UncheckedIOException e) {
-                // tried again at the next look
-            }
-            try {
-                Thread.sleep(pause);
-            } catch (InterruptedException e) {
-                escalate = true;
+            signal(alive, kill);
+            if (!backoff.pause()) {
+                escalated = true;
             }
         }
+    }
+
+    private void signal(List<ProcessId> alive, boolean kill) {
+        try {
+            for (ProcessId id : alive) {
+                if (kill || !members.get(id)) {
+                    Processes.signal(id, kill);
+                    members.put(id, true);
+                }
+            }
+        } catch (UncheckedIOException e) {
+            // tried again at the next look
+        }
+    }
+
+    static List<Long> pids(List<ProcessId> ids) {
+        List<Long> pids = new ArrayList<>();
+        for (ProcessId id : ids) {
+            pids.add(id.pid());
+        }
+        return pids;
     }
 
     /** The members that live or may live, found anew: once a member, always a member, also after its parent died. */
@@ -1581,12 +1752,14 @@ final class ProcessTree {
                 }
                 Processes.Entry parent = all.get(process.parent());
                 boolean descends = parent != null && members.containsKey(parent.id());
-                Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO : Processes.belongsTo(process, runId);
+                Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO
+                    : Processes.belongsTo(process, runId);
                 if (descends || belongs == Processes.Belongs.YES) {
                     members.put(id, false);
                     found = true;
                 } else if (belongs == Processes.Belongs.HIDDEN && hidden != null && !hidden.contains(id.pid())
-                        // whose parent died belongs to pid 1 or another reaper: below an older process it was never of the run
+                        // whose parent died belongs to pid 1 or another reaper: below an older process it was never of
+                        // the run
                         && (parent == null || process.parent() == 1 || parent.id().start() >= since)) {
                     hidden.add(id.pid());
                 }
@@ -1604,8 +1777,9 @@ final class ProcessTree {
 }
 
 /**
- * What the operating system tells about processes: proc(5) on Linux, {@link ProcessHandle} elsewhere. A process's start is field 22
- * of {@code /proc/PID/stat} (clock ticks since boot, which a step of the clock does not move), elsewhere milliseconds since 1970.
+ * What the operating system tells about processes: proc(5) on Linux, {@link ProcessHandle} elsewhere. A process's start
+ * is field 22 of {@code /proc/PID/stat} (clock ticks since boot, which a step of the clock does not move), elsewhere
+ * milliseconds since 1970.
  */
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
@@ -1679,14 +1853,16 @@ final class Processes {
             for (java.util.Iterator<ProcessHandle> i = ProcessHandle.allProcesses().iterator(); i.hasNext();) {
                 ProcessHandle handle = i.next();
                 Optional<ProcessHandle> parent = handle.parent();
-                all.put(handle.pid(), new Entry(idOf(handle), parent.isPresent() ? parent.get().pid() : 0, !handle.isAlive(), ""));
+                all.put(handle.pid(), new Entry(idOf(handle), parent.isPresent() ? parent.get().pid() : 0,
+                    !handle.isAlive(), ""));
             }
         }
         return all;
     }
 
     /**
-     * {@code pid (name) state ppid …}, where the name may hold blanks and parentheses; null when there is no such process or it is hidden.
+     * {@code pid (name) state ppid …}, where the name may hold blanks and parentheses; null when there is no such
+     * process or it is hidden.
      *
      * @throws UncheckedIOException when there is, but nothing can be told of it, as without a free file descriptor
      */
@@ -1714,7 +1890,9 @@ final class Processes {
         }
     }
 
-    /** Whether the process carries the run's id in its environment, as proc(5) shows it to the same user and to root. */
+    /**
+     * Whether the process carries the run's id in its environment, as proc(5) shows it to the same user and to root.
+     */
     static Belongs belongsTo(Entry process, String runId) {
         if (!HAVE_PROC) {
             return Belongs.NO;
@@ -1725,8 +1903,8 @@ final class Processes {
             if (!now.name().equals("jspawnhelper")) {
                 try {
                     Path environment = Path.of("/proc", Long.toString(process.id().pid()), "environ");
-                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1) + "\0", runId)
-                        ? Belongs.YES : Belongs.NO;
+                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1)
+                        + "\0", runId) ? Belongs.YES : Belongs.NO;
                 } catch (AccessDeniedException e) {
                     return Belongs.HIDDEN;
                 } catch (IOException e) {
@@ -1770,8 +1948,8 @@ final class Processes {
     }
 
     /**
-     * Whether this process was started without a stdin ({@code <&-}): the first file that the JVM opened, {@code lib/modules} of its
-     * own, then has descriptor 0, and the command would read it.
+     * Whether this process was started without a stdin ({@code <&-}): the first file that the JVM opened, {@code
+     * lib/modules} of its own, then has descriptor 0, and the command would read it.
      */
     static boolean stdinIsClosed() {
         try {
@@ -1863,13 +2041,15 @@ record ProcessId(long pid, long start) {
 // 8. what is reported
 
 /**
- * taskrunner's own log lines: to stderr or a file, as text or JSON. With {@code --quiet} lines for stderr and the command's output
- * are held back in a temporary file, and shown in their order when the exit status is not 0.
+ * taskrunner's own log lines: to stderr or a file, as text or JSON. With {@code --quiet} lines for stderr and the
+ * command's output are buffered in a temporary file, and shown in their order when the exit status is not 0. Any thread
+ * may log.
  */
 final class Log {
+    private static final Set<OpenOption> APPEND = Set.of(StandardOpenOption.CREATE, StandardOpenOption.APPEND);
     private final Request request;
     private final Holder holder;
-    private OutputStream file;
+    private boolean fileFailed;
     private QuietOutput quietOutput;
 
     Log(Request request, Holder holder) {
@@ -1877,13 +2057,6 @@ final class Log {
         this.holder = holder;
         if (request.quiet) {
             quietOutput = new QuietOutput(holder.runId());
-        }
-        if (request.logFile != null) {
-            try {
-                file = Files.newOutputStream(request.logFile, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-            } catch (IOException e) {
-                warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to stderr");
-            }
         }
     }
 
@@ -1905,7 +2078,7 @@ final class Log {
         line("ERROR", event, message, null);
     }
 
-    /** The last line; with {@code --quiet} all that was held back comes out now, or is dropped. */
+    /** The last line; with {@code --quiet} all that was buffered comes out now, or is dropped. */
     void outcome(Outcome outcome) {
         Json json = new Json().put("exit_status", outcome.exitStatus).put("signal", outcome.signal);
         if (outcome.run != null) {
@@ -1913,11 +2086,11 @@ final class Log {
             json.raw("duration_seconds", Text.seconds(outcome.run.durationMillis()));
         }
         if (outcome.contentions >= 0) {
-            json.put("count", outcome.contentions);
+            json.put("contentions", outcome.contentions);
         }
-        json.put("threshold", request.threshold);
+        json.put("threshold", request.task.threshold());
         if (outcome.lockState != null) {
-            json.put("lock_state", outcome.lockState.kind().text()).put("holder", outcome.lockState.holder() == null ? null : outcome.lockState.holder().json());
+            json.put("lock_state", outcome.lockState.kind().text()).put("holder", outcome.lockState.holderJson());
         }
         line(outcome.ending.level, outcome.ending.event(), outcome.message(request.command), json);
         if (request.verbose && outcome.error != null) {
@@ -1930,7 +2103,7 @@ final class Log {
         }
     }
 
-    /** With {@code --quiet}, lets the command write where its output is held back. */
+    /** With {@code --quiet}, lets the command write where its output is buffered. */
     void bufferOutput(ProcessBuilder builder) {
         if (quietOutput != null) {
             try {
@@ -1938,7 +2111,7 @@ final class Log {
             } catch (IOException e) {
                 quietOutput.close(true);
                 quietOutput = null;
-                warn("quiet", "cannot hold output back in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
+                warn("quiet", "cannot buffer output in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
                     + "; it is shown as it comes");
             }
         }
@@ -1954,33 +2127,39 @@ final class Log {
     private synchronized void line(String level, String event, String text, Json more) {
         String message = Text.printable(text);
         long now = System.currentTimeMillis();
-        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + holder.runner().pid() + "]: " + message + "\n";
+        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + holder.process().pid() + "]: "
+            + message + "\n";
         String line = plain;
         if (request.jsonLog) {
-            Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event).put("message", message)
-                .put("run_id", holder.runId()).put("lockfile", request.lockFile.toString());
+            Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event)
+                .put("message", message).put("run_id", holder.runId())
+                .put("lockfile", request.task.lockFile().toString());
             line = (more == null ? json : json.putAll(more)) + "\n";
         }
-        if (file != null) {
-            try {
-                file.write(line.getBytes(StandardCharsets.UTF_8));
-                if (!level.equals("ERROR")) {
-                    return;
-                }
-                line = plain;
-            } catch (IOException e) {
-                file = null;
-                warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to stderr");
-            }
+        boolean inFile = request.logFile != null && !fileFailed && toFile(line);
+        if (!inFile || level.equals("ERROR")) {
+            toStderr(inFile ? plain : line);
         }
-        toStderr(line);
+    }
+
+    /** Opens the file for each line, so that logrotate(8) may rename it at any time. */
+    private boolean toFile(String line) {
+        try (FileChannel file = FileChannel.open(request.logFile, APPEND)) {
+            RegularFiles.append(file, line.getBytes(StandardCharsets.UTF_8));
+            return true;
+        } catch (IOException e) {
+            fileFailed = true;
+            warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to"
+                + " stderr");
+            return false;
+        }
     }
 
     private void toStderr(String text) {
         print(text.getBytes(StandardCharsets.UTF_8), System.err);
     }
 
-    /** Shows output of the command, or holds it back. A reader that is slow keeps only who writes to it waiting. */
+    /** Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting. */
     void print(byte[] bytes, OutputStream stream) {
         synchronized (this) {
             if (quietOutput != null) {
@@ -1997,7 +2176,7 @@ final class Log {
     }
 }
 
-/** Output that is held back in a temporary file, which has no name any more once the command writes to it. */
+/** Output that is buffered in a temporary file, which has no name any more once the command writes to it. */
 final class QuietOutput {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
@@ -2033,7 +2212,7 @@ final class QuietOutput {
             return;
         }
         try {
-            channel.write(ByteBuffer.wrap(bytes));
+            RegularFiles.append(channel, bytes);
         } catch (IOException e) {
             System.err.write(bytes, 0, bytes.length);
         }
@@ -2048,8 +2227,9 @@ final class QuietOutput {
                 // what a process that was left behind goes on writing is not waited for
                 long left = reader.size();
                 byte[] buffer = new byte[8192];
-                for (int n; left > 0 && (n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)))) > 0; left -= n) {
-                    System.err.write(buffer, 0, n);
+                for (int n = 1; left > 0 && n > 0; left -= n) {
+                    n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)));
+                    System.err.write(buffer, 0, Math.max(0, n));
                 }
             }
             System.err.flush();
@@ -2058,7 +2238,7 @@ final class QuietOutput {
                 channel.close();
             }
         } catch (IOException e) {
-            System.err.println("taskrunner: cannot show the output that was held back: " + Text.reason(e));
+            System.err.println("taskrunner: cannot show the buffered output: " + Text.reason(e));
         }
         unlink();
     }
@@ -2071,7 +2251,8 @@ final class Notification {
     private static final int MAX_VALUE_LENGTH = 30_000;
 
     /** Starts it with its output on stderr and without input. */
-    static Process start(Request request, Holder holder, Outcome outcome, String event, String message) throws IOException {
+    static Process start(Request request, Holder holder, Outcome outcome, String event, String message)
+        throws IOException {
         List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand)
             : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand);
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT)
@@ -2083,18 +2264,18 @@ final class Notification {
         put(builder, "EVENT", event);
         put(builder, "MESSAGE", message);
         put(builder, "RUN", holder.runId());
-        put(builder, "LOCKFILE", request.lockFile.toString());
+        put(builder, "LOCKFILE", request.task.lockFile().toString());
         put(builder, "COMMAND", request.command);
         put(builder, "EXIT_STATUS", Integer.toString(outcome.exitStatus));
-        put(builder, "COUNT", outcome.contentions < 0 ? "" : Long.toString(outcome.contentions));
-        put(builder, "THRESHOLD", Integer.toString(request.threshold));
-        LockState lockState = outcome.lockState;
-        put(builder, "HOLDER_PID", lockState == null || lockState.holder() == null ? "" : Long.toString(lockState.holder().runner().pid()));
+        put(builder, "CONTENTIONS", outcome.contentions < 0 ? "" : Long.toString(outcome.contentions));
+        put(builder, "THRESHOLD", Integer.toString(request.task.threshold()));
+        put(builder, "HOLDER_PID", outcome.lockState == null ? "" : outcome.lockState.holderPid());
         return builder.start();
     }
 
     private static void put(ProcessBuilder builder, String name, String value) {
-        builder.environment().put("TASKRUNNER_" + name, value.length() > MAX_VALUE_LENGTH ? value.substring(0, MAX_VALUE_LENGTH) : value);
+        builder.environment().put("TASKRUNNER_" + name, value.length() > MAX_VALUE_LENGTH ? value.substring(0,
+            MAX_VALUE_LENGTH) : value);
     }
 
     private Notification() {
@@ -2109,15 +2290,18 @@ final class Metrics {
     private static final String STATUS = "taskrunner_last_exit_status";
     private static final String CONTENTIONS = "taskrunner_contentions";
     private static final String THRESHOLD = "taskrunner_threshold";
-    private static final String[][] GAUGES = {{START, "when the command was last started"}, {SUCCESS, "when the command last succeeded"},
-        {DURATION, "how long the command last ran"}, {STATUS, "exit status of the last run or error"},
+    private static final String[][] GAUGES = {
+        {START, "when the command was last started"},
+        {SUCCESS, "when the command last succeeded"},
+        {DURATION, "how long the command last ran"},
+        {STATUS, "exit status of the last run or error"},
         {CONTENTIONS, "contentions since the lock was last acquired or the threshold last reported"},
         {THRESHOLD, "contentions that are tolerated"}};
 
     /** A request that did not run the command keeps what the file before says of the last run. */
     static void write(Request request, Outcome outcome) throws IOException, TaskException {
         Path file = request.metricsFile;
-        try (Gate gate = Gate.enter(LockFile.gatePath(file), "# HELP taskrunner_")) {
+        try (Gate gate = Gate.enter(Task.gate(file), "cannot write metrics file " + file, "# HELP taskrunner_")) {
             Map<String, String> values = before(file);
             Run run = outcome.run;
             if (run != null) {
@@ -2134,13 +2318,15 @@ final class Metrics {
             if (outcome.contentions >= 0) {
                 values.put(CONTENTIONS, Long.toString(outcome.contentions));
             }
-            values.put(THRESHOLD, Integer.toString(request.threshold));
-            String label = request.lockFile.toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
+            values.put(THRESHOLD, Integer.toString(request.task.threshold()));
+            String label = request.task.lockFile().toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n",
+                "\\n");
             StringBuilder text = new StringBuilder();
             for (String[] gauge : GAUGES) {
                 if (values.containsKey(gauge[0])) {
-                    text.append("# HELP ").append(gauge[0]).append(' ').append(gauge[1]).append("\n# TYPE ").append(gauge[0]).append(" gauge\n")
-                        .append(gauge[0]).append("{lockfile=\"").append(label).append("\"} ").append(values.get(gauge[0])).append('\n');
+                    text.append("# HELP ").append(gauge[0]).append(' ').append(gauge[1]).append("\n# TYPE ")
+                        .append(gauge[0]).append(" gauge\n").append(gauge[0]).append("{lockfile=\"").append(label)
+                        .append("\"} ").append(values.get(gauge[0])).append('\n');
                 }
             }
             gate.write(text.toString());
@@ -2178,45 +2364,58 @@ final class Metrics {
 /** The options: one definition for the parser, the help, the script and the batch variant. */
 final class Options {
     private static final String REQUIRED = "Required";
-    private static final String RUNS = "How it runs";
-    private static final String ENDS = "How it ends";
-    private static final String SAYS = "What it says";
-    private static final Option VERBOSE = new Option("--verbose", null, SAYS, "say more: debug lines, and stack traces of internal errors");
+    private static final String LOCKING = "Locking";
+    private static final String ENDS = "Exit status and notifications";
+    private static final String OUTPUT = "Output";
+    static final Option VERBOSE = new Option("--verbose", null, OUTPUT,
+        "also log debug lines, and stack traces of internal errors");
 
-    /** The options of an execution request. */
+    /** The options of a request. */
     static final List<Option> REQUEST = List.of(
         new Option("--command", "CMD", REQUIRED, "the command, run through the system shell"),
         new Option("--lockfile", "FILE", REQUIRED, "the lock file that identifies the task; best in /run/lock"),
-        new Option("--threshold", "N", REQUIRED, "contentions that are tolerated before one is reported; 0: they are not counted"),
+        new Option("--threshold", "N", REQUIRED,
+            "contentions that are tolerated before one is reported; 0: they are not counted"),
         new Option("--counter-file", "FILE", REQUIRED, "where the contentions are counted"),
-        new Option("--wait", "DURATION", RUNS, "on contention try again for so long before it counts (default: 0, try once)"),
-        new Option("--timeout", "DURATION", RUNS, "end the command after so long: exit status 124 (default: 0, no limit)"),
-        new Option("--kill-after", "DURATION", RUNS, "send SIGKILL so long after SIGTERM (default: 10s)"),
-        new Option("--on-stale", "recover|report", RUNS, "a lock file whose run is proven dead: take it over, or count it as contention"
-            + " (default: recover)"),
-        new Option("--conflict-exit-code", "N", ENDS, "exit status of contention that is not reported, 0-255 (default: 0)"),
+        new Option("--wait", "DURATION", LOCKING,
+            "on contention try again for up to DURATION before it counts (default: 0, try once)"),
+        new Option("--timeout", "DURATION", LOCKING,
+            "terminate the command after DURATION: exit status 124 (default: 0, no limit)"),
+        new Option("--kill-after", "DURATION", LOCKING, "send SIGKILL DURATION after SIGTERM (default: 8s)"),
+        new Option("--on-stale", "recover|report", LOCKING,
+            "a lock file whose run is proven dead: recover it, or count it as contention (default: recover)"),
+        new Option("--conflict-exit-code", "N", ENDS,
+            "exit status of contention (a conflict, in flock's words) that is not reported, 0-255 (default: 0)"),
         new Option("--exit-zero", null, ENDS, "exit with 0 whenever the command has run and the lock was released"),
-        new Option("--notify", "CMD", ENDS, "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
-            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD, _HOLDER_PID tell which"),
-        new Option("--quiet", null, SAYS, "print nothing unless the exit status is not 0; then all output, on stderr"),
-        new Option("--log-file", "FILE", SAYS, "append log lines to FILE (default: stderr); errors go to stderr as well"),
-        new Option("--log-format", "text|json", SAYS, "format of the log lines (default: text)"),
-        new Option("--metrics-file", "FILE", SAYS, "write Prometheus metrics for the textfile collector to FILE"),
+        new Option("--notify", "CMD", ENDS,
+            "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
+            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _CONTENTIONS, _THRESHOLD, _HOLDER_PID"
+            + " tell which"),
+        new Option("--quiet", null, OUTPUT,
+            "print nothing unless the exit status is not 0; then all output, on stderr"),
+        new Option("--log-file", "FILE", OUTPUT,
+            "append log lines to FILE (default: stderr); errors go to stderr as well"),
+        new Option("--log-format", "text|json", OUTPUT, "format of the log lines (default: text)"),
+        new Option("--metrics-file", "FILE", OUTPUT, "write Prometheus metrics for the textfile collector to FILE"),
         VERBOSE);
 
-    static final Command RUN = new Command("taskrunner", "Runs a command under a lock file so that only one instance runs at a time. Requests"
-        + " that find the lock held are counted; beyond the threshold they are reported as an error.",
+    static final Command RUN = new Command("taskrunner",
+        "Runs a command under a lock file so that only one instance runs at a time. Requests that find the lock held"
+            + " are counted; beyond the threshold they are reported as an error.",
         List.of("taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null, REQUEST,
-        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "", "Example:",
-            "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
+            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"),
+        null, REQUEST,
+        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "",
+            "Example:", "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
             "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet"));
 
-    static final Command STATUS = new Command("status", "Tells who holds the lock, since when and in which state, and the counter.",
+    static final Command STATUS = new Command("status",
+        "Tells who holds the lock, since when and in which state, and the counter.",
         List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null,
-        List.of(new Option("--lockfile", "FILE", null, "the lock file"), new Option("--threshold", "N", null, "the task's threshold"),
-            new Option("--counter-file", "FILE", null, "the task's counter file"), new Option("--json", null, null, "print one JSON object"),
-            new Option("--verbose", null, null, "show stack traces of internal errors")),
+        List.of(new Option("--lockfile", "FILE", null, "the lock file"),
+            new Option("--threshold", "N", null, "the task's threshold"),
+            new Option("--counter-file", "FILE", null, "the task's counter file"),
+            new Option("--json", null, null, "print one JSON object"), VERBOSE.ungrouped()),
         List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
 
     static final List<Command> COMMANDS = with(List.of(RUN, STATUS), Installation.commands("taskrunner"));
@@ -2231,12 +2430,26 @@ final class Options {
     }
 }
 
-/** An option. @param label of its value, or null for a flag @param group the heading under which the help shows it, or null */
+/**
+ * An option.
+ *
+ * @param label of its value, or null for a flag
+ * @param group the heading under which the help shows it, or null
+ */
 record Option(String name, String label, String group, String description) {
+    Option ungrouped() {
+        return new Option(name, label, null, description);
+    }
 }
 
-/** A command with its options. @param parameter the label of its one positional parameter, or null @param details for the help's end */
-record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options, List<String> details) {
+/**
+ * A command with its options.
+ *
+ * @param parameter the label of its one positional parameter, or null
+ * @param details for the help's end
+ */
+record Command(String name, String purpose, List<String> synopsis, String parameter, List<Option> options,
+               List<String> details) {
     /** The command of that name, else the first, which is the one without a name in front. */
     static Command named(String name, List<Command> commands) {
         for (Command command : commands) {
@@ -2248,14 +2461,17 @@ record Command(String name, String purpose, List<String> synopsis, String parame
     }
 }
 
-/** What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or null. */
+/**
+ * What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or
+ * null.
+ */
 record Arguments(Command command, Map<String, String> values, String parameter) {
     /**
      * Parses the command line; the first of the commands is the one without a name in front.
      *
-     * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a run takes more than
-     * an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors, {@code --option=value},
-     * {@code @file}, a value that looks like an option) are picocli's.
+     * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a
+     * run takes more than an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors,
+     * {@code --option=value}, {@code @file}, a value that looks like an option) are picocli's.
      *
      * @return null when the arguments asked for the help or the version, which have been printed
      */
@@ -2277,8 +2493,8 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
                 }
             }
             boolean valued = option != null && option.label() != null;
-            if (option == null || valued && (next == args.length || args[next].startsWith("-") || args[next].startsWith("@"))
-                    || values.put(name, valued ? args[next++] : "") != null) {
+            if (option == null || valued && (next == args.length || args[next].startsWith("-")
+                || args[next].startsWith("@")) || values.put(name, valued ? args[next++] : "") != null) {
                 return null;
             }
         }
@@ -2309,14 +2525,17 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
         }
     }
 
-    /** The option's text, or null without it, when the locale could carry it to here and can carry it on to the command. */
+    /**
+     * The option's text, or null without it, when the locale could carry it to here and can carry it on to the command.
+     */
     String text(String option) throws UsageException {
         return carried(values.get(option), option);
     }
 
     private String carried(String text, String what) throws UsageException {
         if (text != null && !isEncodable(text)) {
-            throw refused(what + " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
+            throw refused(what + " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8,"
+                + " in a crontab as a line of its own");
         }
         return text;
     }
@@ -2342,7 +2561,7 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
                 return number;
             }
         } catch (NumberFormatException e) {
-            // falls through to the same message
+            // not a number is out of range
         }
         throw invalid(option, text, "give an integer from " + min + " to " + max);
     }
@@ -2391,7 +2610,10 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
         }
     }
 
-    /** The option's path, absolute and with its directory's links resolved, so that two spellings are one file; null without the option. */
+    /**
+     * The option's path, absolute and with its directory's links resolved, so that two spellings are one file; null
+     * without the option.
+     */
     Path path(String option) throws UsageException {
         String text = text(option);
         if (text == null) {
@@ -2403,10 +2625,10 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
         try {
             Path path = Path.of(text);
             if (path.getFileName() == null || text.endsWith(File.separator)) {
-                throw invalid(option, text, "give a file, not a folder");
+                throw invalid(option, text, "give a file, not a directory");
             }
             if (!path.isAbsolute()) {
-                carried(System.getProperty("user.dir"), option + " is relative to a working folder that");
+                carried(System.getProperty("user.dir"), option + ", relative to the working directory,");
             }
             Path absolute = path.toAbsolutePath();
             try {
@@ -2420,7 +2642,9 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
     }
 }
 
-/** The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it. */
+/**
+ * The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it.
+ */
 final class Picocli {
     static Arguments parse(List<Command> commands, String... args) throws UsageException {
         CommandLine cli = commandLine(commands);
@@ -2428,7 +2652,8 @@ final class Picocli {
         try {
             parsed = cli.parseArgs(args);
         } catch (CommandLine.ParameterException e) {
-            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands), Text.lowerCase(e.getMessage()));
+            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands),
+                Text.lowerCase(e.getMessage()));
         }
         ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
         CommandLine usedCli = used.commandSpec().commandLine();
@@ -2467,8 +2692,9 @@ final class Picocli {
     private static CommandSpec spec(Command command) {
         CommandSpec spec = CommandSpec.create().name(command.name()).version("taskrunner " + taskrunner.VERSION);
         spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
-            .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0])).width(100)
-            .longOptionsMaxWidth(32).sortOptions(false).optionListHeading("%n").commandListHeading("%nCommands:%n");
+            .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0]))
+            .width(100).longOptionsMaxWidth(32).sortOptions(false)
+            .optionListHeading("%n").commandListHeading("%nCommands:%n");
         spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
         spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
         Map<String, ArgGroupSpec.Builder> groups = new LinkedHashMap<>();
@@ -2479,14 +2705,14 @@ final class Picocli {
             if (option.group() == null) {
                 spec.addOption(model);
             } else {
-                groups.computeIfAbsent(option.group(), group -> ArgGroupSpec.builder().validate(false).order(groups.size())
-                    .heading("%n" + group + ":%n")).addArg(model);
+                groups.computeIfAbsent(option.group(), group -> ArgGroupSpec.builder().validate(false)
+                    .order(groups.size()).heading("%n" + group + ":%n")).addArg(model);
             }
         }
         groups.values().forEach(group -> spec.addArgGroup(group.build()));
         if (command.parameter() != null) {
-            spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1").type(String.class)
-                .paramLabel(command.parameter()).build());
+            spec.addPositional(CommandLine.Model.PositionalParamSpec.builder().index("0").arity("0..1")
+                .type(String.class).paramLabel(command.parameter()).build());
         }
         return spec;
     }
@@ -2516,13 +2742,14 @@ final class ExitStatus {
         Map<String, String> table = new LinkedHashMap<>();
         table.put("0", "the command succeeded; or contention that is not reported");
         table.put("1-255", "the command failed: its own status, unchanged");
-        table.put("128+n", "the command was ended by signal n; or taskrunner was, after it had ended the command and released the lock");
+        table.put("128+n", "the command was killed by signal n; or taskrunner was stopped by it, after it had terminated"
+            + " the command and released the lock");
         table.put("64", "usage; nothing was touched");
-        table.put("65", "the counter file holds something other than a counter; it is left as it is");
+        table.put("65", "the counter file contains something else than a number; it is left as it is");
         table.put("73", "the lock file cannot be created");
         table.put("74", "I/O error on the lock file or counter file, or a process that cannot be killed");
         table.put("75", "contention beyond the threshold: reported");
-        table.put("124", "--timeout ended the command");
+        table.put("124", "the command timed out (--timeout)");
         table.put("126", "the command could not be started");
         table.put("20, 21", "status: 20 held or foreign, 21 stale or orphaned");
         return table;
@@ -2537,23 +2764,42 @@ class TaskException extends Exception {
     private static final long serialVersionUID = 1;
 
     final int exitStatus;
+    /** Whether it is the counter file that cannot be used. */
+    final boolean isOfCounter;
 
-    TaskException(int exitStatus, String message, Throwable cause) {
+    private TaskException(int exitStatus, boolean isOfCounter, String message, Throwable cause) {
         super(message, cause);
         this.exitStatus = exitStatus;
+        this.isOfCounter = isOfCounter;
+    }
+
+    TaskException(int exitStatus, String message, Throwable cause) {
+        this(exitStatus, false, message, cause);
     }
 
     TaskException(int exitStatus, String message) {
         this(exitStatus, message, null);
     }
-}
 
-/** The counter file is what cannot be used: exit status 65 or 74. */
-final class CounterException extends TaskException {
-    private static final long serialVersionUID = 1;
+    /** The lock file cannot be made: 73. */
+    static TaskException cannotCreate(String message, Throwable cause) {
+        return new TaskException(ExitStatus.CANNOT_CREATE, message, cause);
+    }
 
-    CounterException(int exitStatus, String message, Throwable cause) {
-        super(exitStatus, message, cause);
+    /** An I/O error on the lock: 74. */
+    static TaskException io(String message, Throwable cause) {
+        return new TaskException(ExitStatus.IO, message, cause);
+    }
+
+    /** The counter file cannot be used: 65 or 74. */
+    static TaskException counter(int exitStatus, String message, Throwable cause) {
+        return new TaskException(exitStatus, true, message, cause);
+    }
+
+    /** The command cannot be started: 126. */
+    static TaskException cannotStart(String message, Throwable cause) {
+        return new TaskException(ExitStatus.CANNOT_START, "cannot start the command: " + message
+            + "; the lock was released", cause);
     }
 }
 
@@ -2565,7 +2811,7 @@ final class UsageException extends TaskException {
 
     /** @param command the name of the command whose help shows how it is right */
     UsageException(Command command, String message) {
-        super(ExitStatus.USAGE, message);
+        super(ExitStatus.USAGE, message, null);
         this.command = command.name();
     }
 
@@ -2584,25 +2830,28 @@ final class UsageException extends TaskException {
 final class Status {
     static int run(Arguments arguments) throws TaskException {
         arguments.requireAll("--lockfile");
-        Path lockFile = arguments.path("--lockfile");
         boolean counts = arguments.has("--counter-file");
         if (counts != arguments.has("--threshold")) {
             throw arguments.refused("--threshold and --counter-file go together");
         }
-        int threshold = arguments.number("--threshold", 0, Integer.MAX_VALUE, 0);
-        Path counterFile = arguments.path("--counter-file");
-        Request.checkDirectory("lock file", lockFile, ExitStatus.CANNOT_CREATE);
-        LockState lockState = LockFile.judge(lockFile);
-        long count = counts ? new ContentionCounter(counterFile, threshold).read() : -1;
+        Task task = Task.of(arguments);
+        String wrong = RegularFiles.unusableDirectory(task.lockFile());
+        if (wrong != null) {
+            throw TaskException.cannotCreate("cannot read lock file " + task.lockFile() + ": " + wrong, null);
+        }
+        LockState lockState = LockFile.judge(task.lockFile());
+        long contentions = counts ? new ContentionCounter(task).read() : -1;
         if (arguments.has("--json")) {
-            Json json = new Json().put("lockfile", lockFile.toString()).put("state", lockState.kind().text())
-                .put("message", lockState.message()).put("holder", lockState.holder() == null ? null : lockState.holder().json());
+            Json json = new Json().put("lockfile", task.lockFile().toString()).put("state", lockState.kind().text())
+                .put("message", lockState.message()).put("holder", lockState.holderJson());
             if (counts) {
-                json.put("count", count).put("threshold", threshold);
+                json.put("contentions", contentions).put("threshold", task.threshold());
             }
             System.out.println(json);
         } else {
-            System.out.println(Text.printable(lockState.message()) + (counts ? "; contentions " + count + ", threshold " + threshold : ""));
+            System.out.println(Text.printable(lockState.message() + (lockState.advice().isEmpty() ? "" : "; "
+                + lockState.advice())) + (counts ? "; contentions " + contentions + ", threshold " + task.threshold()
+                : ""));
         }
         return lockState.kind().exitStatus;
     }
@@ -2612,8 +2861,9 @@ final class Status {
 }
 
 /**
- * The subcommands {@code install} and {@code uninstall}: a command that starts without JBang. It is made of the class path's jars and a
- * start-up archive for this JDK in the user's data directory ({@code $XDG_DATA_HOME}, else {@code ~/.local/share}), and a launcher.
+ * The subcommands {@code install} and {@code uninstall}: a command that starts without JBang. It is made of the class
+ * path's jars and a start-up archive for this JDK in the user's data directory ({@code $XDG_DATA_HOME}, else {@code
+ * ~/.local/share}), and a launcher.
  *
  * @param name of the command and of its data directory
  * @param jvmOptions of the launcher
@@ -2621,15 +2871,18 @@ final class Status {
  */
 record Installation(String name, String mainClass, List<String> jvmOptions, String training) {
     /**
-     * The script's own //JAVA_OPTIONS: the C1 compiler, the smallest collector, no shared counters, small stacks, the caller's limit of open
-     * files left to the command, and no method handle made for the reflection inside the JDK (5 % of an installed run on JDK 25).
+     * The script's own //JAVA_OPTIONS: the C1 compiler, the smallest collector, no shared counters, small stacks, the
+     * caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5
+     * % of an installed run on JDK 25).
      */
-    static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner", List.of("-XX:TieredStopAtLevel=1",
-        "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit", "-Djdk.reflect.useNativeAccessorOnly=true"), "Training");
+    static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
+        List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit",
+        "-Djdk.reflect.useNativeAccessorOnly=true"), "Training");
 
     /**
-     * The time of an archive that nobody has changed since it was made. A damaged one can crash the JVM, and its own check
-     * ({@code -XX:+VerifySharedSpaces}) costs 7 to 12 % of a run; the launcher sees without cost that a changed one is newer than the jar.
+     * The time of an archive that nobody has changed since it was made. A damaged one can crash the JVM, and its own
+     * check ({@code -XX:+VerifySharedSpaces}) costs 7 to 12 % of a run; the launcher sees without cost that a changed
+     * one is newer than the jar.
      */
     private static final FileTime UNTOUCHED = FileTime.fromMillis(946_684_800_000L);
     private static final String LAUNCHER = """
@@ -2637,28 +2890,33 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         # made by: NAME install; removed by: NAME uninstall
         java=JAVA
         [ -x "$java" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java
-        [ -r JAR ] || { echo 'NAME: 'JAR' cannot be read: install it again, or for all users where they may read it' >&2; exit 126; }
+        if ! [ -r JAR ]; then
+            echo 'NAME: no permission to read 'JAR'; install it again, or for all users where they may read it' >&2
+            exit 126
+        fi
         archive=ARCHIVE
         [ "$archive" -ot JAR ] && archive=FLAG$archive || archive=
         exec "$java" OPTIONS ${archive:+"$archive"} -cp CLASSPATH MAIN "$@"
         """;
 
     static List<Command> commands(String name) {
-        return List.of(new Command("install", "Installs the command " + name + ", which starts without JBang.",
-            List.of(name + " install [--bin DIR]"), null, List.of(new Option("--bin", "DIR", null, "where the launcher goes (default: ~/.local/bin)"),
-                new Option("--verbose", null, null, "show what making the start-up archive said")), List.of()),
-            new Command("uninstall", "Removes what install wrote.", List.of(name + " uninstall [--bin DIR]"), null,
-                List.of(new Option("--bin", "DIR", null, "where the launcher is (default: ~/.local/bin)"),
-                    new Option("--verbose", null, null, "show stack traces of internal errors")), List.of()));
+        Option bin = new Option("--bin", "DIR", null, "the launcher's directory (default: ~/.local/bin)");
+        return List.of(
+            new Command("install", "Installs the command " + name + ", which starts without JBang.",
+                List.of(name + " install [--bin DIR]"), null, List.of(bin, Options.VERBOSE.ungrouped()), List.of()),
+            new Command("uninstall", "Removes what install wrote.",
+                List.of(name + " uninstall [--bin DIR]"), null, List.of(bin, Options.VERBOSE.ungrouped()), List.of()));
     }
 
     private Path data() {
-        String folder = System.getenv("XDG_DATA_HOME");
-        return (folder != null && folder.startsWith("/") ? Path.of(folder) : Host.home().resolve(".local/share")).resolve(name);
+        String directory = System.getenv("XDG_DATA_HOME");
+        return (directory != null && directory.startsWith("/") ? Path.of(directory) : Host.home()
+            .resolve(".local/share")).resolve(name);
     }
 
     private Path launcher(Arguments arguments) throws UsageException {
-        return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Host.home().resolve(".local/bin")).resolve(name);
+        return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Host.home()
+            .resolve(".local/bin")).resolve(name);
     }
 
     private boolean isOurs(Path launcher) throws IOException {
@@ -2668,15 +2926,15 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     /** Installs or upgrades; what is replaced stays whole for those who run it. */
     int install(Arguments arguments) throws TaskException {
         if (Processes.WINDOWS) {
-            throw new TaskException(ExitStatus.CANNOT_CREATE, "install needs a POSIX shell; on Windows use: jbang app install");
+            throw TaskException.cannotCreate("install needs a POSIX shell; on Windows use: jbang app install", null);
         }
         Path data = data();
         Path launcher = launcher(arguments);
         Path bin = launcher.getParent();
         try {
             if (Files.exists(launcher) && !isOurs(launcher)) {
-                throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install: " + launcher + " is something else: move it away or"
-                    + " choose another folder with --bin");
+                throw TaskException.cannotCreate("cannot install: " + launcher + " exists and was not created by "
+                    + name + " install; move it away, or choose another directory: --bin DIR", null);
             }
             Files.createDirectories(data);
             Files.createDirectories(bin);
@@ -2690,24 +2948,27 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 }
                 jars.add(copy.toString());
             }
-            List<String> java = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
+            List<String> java = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java")
+                .toString()));
             java.addAll(jvmOptions);
             java.addAll(List.of("-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:disable"));
             Path archive = archive(data, java, String.join(File.pathSeparator, jars), arguments.has("--verbose"));
             Files.writeString(aside(launcher), launcherText(java, jars, archive));
             Files.setPosixFilePermissions(aside(launcher), PosixFilePermissions.fromString("rwxr-xr-x"));
             replace(launcher);
-            System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ") + "in " + data + ")");
+            System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ")
+                + "in " + data + ")");
             if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(bin.toString())) {
                 System.out.println(bin + " is not on this PATH: use the full path, also in crontabs");
             }
-            System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile /run/lock/TASK.lock --threshold 3"
-                + " --counter-file " + Host.home().resolve("TASK.count"));
-            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + bin : ""));
+            System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile"
+                + " /run/lock/TASK.lock --threshold 3 --counter-file " + Host.home().resolve("TASK.count"));
+            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + bin
+                : ""));
             return ExitStatus.OK;
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.CANNOT_CREATE, "cannot install into " + data + " and " + bin + ": "
-                + Text.reason(e) + "; choose folders with XDG_DATA_HOME and --bin", e);
+            throw TaskException.cannotCreate("cannot install into " + data + " and " + bin + ": "
+                + Text.reason(e) + "; choose directories with XDG_DATA_HOME and --bin", e);
         }
     }
 
@@ -2720,8 +2981,9 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     }
 
     /**
-     * Makes the start-up archive: an AOT cache (JEP 514) from JDK 25 on, before that a static CDS archive, which unlike a dynamic one takes
-     * picocli's old class files. G1 dumps it whatever collector runs with it: only an archive with heap objects is checked for its length.
+     * Makes the start-up archive: an AOT cache (JEP 514) from JDK 25 on, before that a static CDS archive, which unlike
+     * a dynamic one takes picocli's old class files. G1 dumps it whatever collector runs with it: only an archive with
+     * heap objects is checked for its length.
      *
      * @return null when this JDK cannot make one: the command then starts without
      */
@@ -2737,14 +2999,15 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 run(verbose, java, List.of("-XX:AOTCacheOutput=" + aside(archive)), train);
             } else {
                 run(verbose, java, List.of("-Xshare:off", "-XX:DumpLoadedClassList=" + list), train);
-                run(verbose, java, List.of("-Xshare:dump", "-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:SharedClassListFile=" + list,
-                    "-XX:SharedArchiveFile=" + aside(archive)), train.subList(0, 2));
+                run(verbose, java, List.of("-Xshare:dump", "-XX:-UseSerialGC", "-XX:+UseG1GC",
+                    "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)), train.subList(0, 2));
             }
             Files.setLastModifiedTime(aside(archive), UNTOUCHED);
             replace(archive);
             return archive;
         } catch (IOException e) {
-            System.err.println("no start-up archive: " + Text.reason(e) + "; " + name + " starts without");
+            System.err.println("installed without a start-up archive (" + Text.reason(e) + "; starts about a fifth"
+                + " slower); see why: " + name + " install --verbose");
             return null;
         } finally {
             Files.deleteIfExists(list);
@@ -2754,22 +3017,23 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         }
     }
 
-    private static void run(boolean verbose, List<String> java, List<String> options, List<String> program) throws IOException {
+    private static void run(boolean verbose, List<String> java, List<String> options, List<String> program)
+        throws IOException {
         List<String> command = new ArrayList<>(java);
         command.addAll(options);
         command.addAll(program);
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(verbose ? ProcessBuilder.Redirect.INHERIT
-            : ProcessBuilder.Redirect.DISCARD).start();
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(verbose
+            ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD).start();
         try {
             if (!process.waitFor(2, TimeUnit.MINUTES)) {
                 process.destroyForcibly();
-                throw new IOException("java took over two minutes: " + String.join(" ", options));
+                throw new IOException("java took over two minutes");
             }
         } catch (InterruptedException e) {
             throw new IOException("interrupted", e);
         }
         if (process.exitValue() != 0) {
-            throw new IOException("java ended with status " + process.exitValue() + ": " + String.join(" ", options));
+            throw new IOException("java exited with " + process.exitValue());
         }
     }
 
@@ -2779,9 +3043,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             options.append(options.length() == 0 ? "" : " ").append(quoted(option));
         }
         String path = archive == null ? "" : archive.toString();
-        return LAUNCHER.replace("NAME", name).replace("JAVA\n", quoted(java.get(0)) + "\n").replace("JAR", quoted(jars.get(0)))
-            .replace("ARCHIVE", quoted(path)).replace("FLAG", path.endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
-            .replace("OPTIONS", options).replace("CLASSPATH", quoted(String.join(File.pathSeparator, jars))).replace("MAIN", mainClass);
+        return LAUNCHER.replace("NAME", name).replace("JAVA\n", quoted(java.get(0)) + "\n")
+            .replace("JAR", quoted(jars.get(0))).replace("ARCHIVE", quoted(path))
+            .replace("FLAG", path.endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
+            .replace("OPTIONS", options).replace("CLASSPATH", quoted(String.join(File.pathSeparator, jars)))
+            .replace("MAIN", mainClass);
     }
 
     private static String quoted(String text) {
@@ -2797,7 +3063,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 Files.delete(launcher);
                 System.out.println("removed " + launcher);
             } else {
-                System.out.println("no " + name + " launcher at " + launcher + ": give its folder with --bin");
+                System.out.println("no " + name + " launcher at " + launcher + "; give its directory: --bin DIR");
             }
             if (Files.isDirectory(data)) {
                 try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "*.{jar,jsa,aot,new}")) {
@@ -2811,7 +3077,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             }
             return ExitStatus.OK;
         } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "cannot remove " + launcher + " and " + data + ": " + Text.reason(e), e);
+            throw TaskException.io("cannot remove " + launcher + " and " + data + ": " + Text.reason(e), e);
         }
     }
 }
@@ -2822,10 +3088,12 @@ final class Training {
         Path directory = Path.of(args[0]);
         String lock = directory.resolve("lock").toString();
         String held = directory.resolve("held").toString();
-        String[] request = {"--command", "true", "--lockfile", lock, "--threshold", "1", "--counter-file", directory.resolve("count").toString()};
+        String[] request = {"--command", "true", "--lockfile", lock, "--threshold", "1", "--counter-file",
+            directory.resolve("count").toString()};
         taskrunner.run(request);
         request[1] = "exit 1";
-        taskrunner.run("--quiet", "--command", "exit 1", "--lockfile", lock, "--threshold", "1", "--counter-file", request[7]);
+        taskrunner.run("--quiet", "--command", "exit 1", "--lockfile", lock, "--threshold", "1", "--counter-file",
+            request[7]);
         Execution holder = new Execution(new Request(Arguments.parse(Options.COMMANDS, request)));
         holder.acquireLock();
         Files.copy(Path.of(lock), Path.of(held));
@@ -2844,10 +3112,11 @@ final class Training {
 /** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
 final class RegularFiles {
     static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
-    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
-    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
-    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW,
+    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
         LinkOption.NOFOLLOW_LINKS);
+    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
+    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
+        StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
 
     /** The attributes of the file itself, or null when there is none. */
     static BasicFileAttributes attributes(Path path) throws IOException {
@@ -2864,7 +3133,8 @@ final class RegularFiles {
     }
 
     static String kind(BasicFileAttributes attributes) {
-        return attributes.isDirectory() ? "a folder" : attributes.isSymbolicLink() ? "a symbolic link" : "a special file";
+        return attributes.isDirectory() ? "a directory" : attributes.isSymbolicLink() ? "a symbolic link"
+            : "a special file";
     }
 
     /** The first bytes of the file as text. */
@@ -2876,16 +3146,26 @@ final class RegularFiles {
         return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
     }
 
+    /** Why the file's directory cannot be used and what to do, or null when it can. */
+    static String unusableDirectory(Path file) {
+        Path directory = file.getParent();
+        return Files.isDirectory(directory) ? null
+            : Files.exists(directory) ? directory + " is not a directory"
+            : Files.notExists(directory) ? "no such directory: " + directory + "; create it: mkdir -p " + directory
+            : "no permission to enter " + directory + "; give this user access or choose another directory";
+    }
+
     /** The attribute of a new file, where the system has such. */
     static FileAttribute<?>[] mode(PosixFilePermission... permissions) {
-        return Processes.WINDOWS ? new FileAttribute<?>[0] : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(Set.of(permissions))};
+        return Processes.WINDOWS ? new FileAttribute<?>[0]
+            : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(Set.of(permissions))};
     }
 
     /** Whether the file belongs to the user of this process. */
     static boolean isOwn(Path path) throws IOException {
         if (Processes.HAVE_PROC) {
-            return Files.getAttribute(path, "unix:uid", LinkOption.NOFOLLOW_LINKS).equals(Files.getAttribute(Path.of("/proc/self"),
-                "unix:uid"));
+            return Files.getAttribute(path, "unix:uid", LinkOption.NOFOLLOW_LINKS)
+                .equals(Files.getAttribute(Path.of("/proc/self"), "unix:uid"));
         }
         return Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName().endsWith(System.getProperty("user.name"));
     }
@@ -2897,7 +3177,48 @@ final class RegularFiles {
         }
     }
 
+    /** To a channel that was opened to append. */
+    static void append(FileChannel file, byte[] bytes) throws IOException {
+        ByteBuffer buffer = ByteBuffer.wrap(bytes);
+        while (buffer.hasRemaining()) {
+            file.write(buffer);
+        }
+    }
+
     private RegularFiles() {
+    }
+}
+
+/** Pauses that double up to a maximum, in milliseconds. For one thread. */
+final class Backoff {
+    private final long max;
+    private long next;
+
+    Backoff(long first, long max) {
+        this.next = first;
+        this.max = max;
+    }
+
+    /** The length of the pause that is due. */
+    long next() {
+        long pause = next;
+        next = Math.min(next * 2, max);
+        return pause;
+    }
+
+    /**
+     * Sleeps for the next pause.
+     *
+     * @return false when the thread was interrupted. That is then the caller's to answer (by giving up, or by
+     *     hurrying): the flag is clear, so that no later pause ends at once
+     */
+    boolean pause() {
+        try {
+            Thread.sleep(next());
+            return true;
+        } catch (InterruptedException e) {
+            return false;
+        }
     }
 }
 
@@ -2950,11 +3271,14 @@ final class Json {
     }
 }
 
-/** Small pieces of text. Without formatters and regular expressions, which would cost more at start-up than the rest of a run. */
+/**
+ * Small pieces of text. Without formatters and regular expressions, which would cost more at start-up than the rest of
+ * a run.
+ */
 final class Text {
     private static final int MAX_LINE = 300;
-    private static final String[] SIGNALS = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV",
-        "USR2", "PIPE", "ALRM", "TERM"};
+    private static final String[] SIGNALS = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL",
+        "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM"};
 
     /** The text as one line of printable characters, cut when long. */
     static String oneLine(String text) {
@@ -3010,7 +3334,8 @@ final class Text {
         if (seconds < 3600) {
             return seconds / 60 + "m" + (seconds % 60 == 0 ? "" : seconds % 60 + "s");
         }
-        return seconds < 86400 ? seconds / 3600 + "h" + seconds / 60 % 60 + "m" : seconds / 86400 + "d" + seconds / 3600 % 24 + "h";
+        return seconds < 86400 ? seconds / 3600 + "h" + seconds / 60 % 60 + "m" : seconds / 86400 + "d"
+            + seconds / 3600 % 24 + "h";
     }
 
     /** Seconds with three decimals. */
@@ -3036,15 +3361,17 @@ final class Text {
 
     /** What went wrong, without the class names and paths that a JDK message repeats. */
     static String reason(Throwable e) {
-        String reason = e instanceof NoSuchFileException ? "no such file or folder" : e instanceof AccessDeniedException ? "permission denied"
-            : e instanceof NotDirectoryException ? "not a folder" : e instanceof FileSystemException f ? f.getReason() : null;
+        String reason = e instanceof NoSuchFileException ? "no such file or directory"
+            : e instanceof AccessDeniedException ? "permission denied" : e instanceof NotDirectoryException
+            ? "not a directory" : e instanceof FileSystemException f ? f.getReason() : null;
         if (reason == null) {
             reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
         }
         // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25)
         int error = Math.max(reason.indexOf("error="), reason.indexOf("error: "));
         int open = error < 0 ? -1 : Math.max(reason.indexOf(", ", error) + 1, reason.indexOf('(', error));
-        reason = open <= 0 ? reason : reason.substring(open + 1, reason.endsWith(")") ? reason.length() - 1 : reason.length());
+        reason = open <= 0 ? reason : reason.substring(open + 1, reason.endsWith(")") ? reason.length() - 1
+            : reason.length());
         return oneLine(lowerCase(reason));
     }
 

@@ -43,7 +43,7 @@ final class AuditedRun {
             case FAILED -> outcome.signal == null ? "EXIT_" + outcome.status : "SIGNAL_" + (outcome.status - ExitStatus.SIGNAL);
             case CONTENTION -> "CONTENDED";
             case THRESHOLD -> "THRESHOLD_EXCEEDED";
-            case ERROR -> outcome.error instanceof CounterException ? "COUNTER_ERROR"
+            case ERROR -> outcome.error.isOfCounter ? "COUNTER_ERROR"
                 : outcome.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + outcome.exitStatus : "LOCK_ERROR";
             default -> outcome.ending.name();
         };
@@ -97,8 +97,8 @@ final class AuditedRun {
     }
 
     private EndingRow ending(Outcome outcome, int exitStatus) {
-        Long counter = outcome.contentions >= 0 ? Long.valueOf(outcome.contentions)
-            : acquired != null && execution.request.threshold > 0 ? Long.valueOf(0) : null;
+        Long counter = outcome.contentions >= 0 ? Long.valueOf(outcome.counter())
+            : acquired != null && execution.request.task.threshold() > 0 ? Long.valueOf(0) : null;
         LockState met = outcome.lockState;
         String holder = met == null ? null : met.holder() == null ? met.kind().text() : met.holder().describe();
         return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, message(outcome),

@@ -109,7 +109,7 @@ public final class Workflow {
 
         @Override
         public String process() {
-            return run(job).execution.request.threshold > 0 ? "RESET" : "NOT_COUNTED";
+            return run(job).execution.request.task.threshold() > 0 ? "RESET" : "NOT_COUNTED";
         }
     }
 
@@ -155,7 +155,7 @@ public final class Workflow {
 
         @Override
         public String process() {
-            long count = run(job).execution.outcome().contentions;
+            long count = run(job).execution.outcome().counter();
             return count < 0 ? "NOT_COUNTED" : "COUNT_" + count;
         }
     }

@@ -193,9 +193,9 @@ public class taskrunnerbatch {
     private static RequestRow row(Execution execution, Repository repository, String command, Map<String, String> options, Long restartedFrom) {
         Holder owner = execution.holder;
         Path output = repository.location().stateFolder().resolve("output").resolve(owner.runId() + ".log");
-        return new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
-            owner.runner().start(), execution.request.lockFile.toString(), command, execution.request.threshold,
-            execution.request.counterFile.toString(), options, owner.started(), output.toString(), restartedFrom);
+        return new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.process().pid(),
+            owner.process().start(), execution.request.task.lockFile().toString(), command, execution.request.task.threshold(),
+            execution.request.task.counterFile().toString(), options, owner.started(), output.toString(), restartedFrom);
     }
 
     /** @param restarted the execution that is restarted, or null @param workingFolder of the command, or null for this process's */
