@@ -14,19 +14,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-class BadInputTest {
-    @TempDir
-    Path folder;
-    private Program.Task task;
-
-    @BeforeEach
-    void aTask() {
-        task = new Program.Task(folder);
-    }
+class BadInputTest extends TaskTest {
 
     @Test
     void whatIsNoCounterIsLeftAsItIsAndNothingRuns() throws IOException {
@@ -38,101 +29,99 @@ class BadInputTest {
         contents.add(new byte[] {0, 1, (byte) 0xff, (byte) 0xfe});
         for (byte[] content : contents) {
             Files.write(task.counter, content);
-            assertRefusesTheCounter(task.request("touch ran"));
+            assertRefusesTheCounter(task.markingRequest());
             assertArrayEquals(content, Files.readAllBytes(task.counter));
             task.assertFree();
         }
         Files.delete(task.counter);
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         for (byte[] content : contents) {
             Files.write(task.counter, content);
-            assertRefusesTheCounter(task.request("touch ran"));
+            assertRefusesTheCounter(task.markingRequest());
             assertArrayEquals(content, Files.readAllBytes(task.counter));
         }
         task.threshold = 0;
-        task.request("touch ran").run().exitedWith(0);
-        task.finish();
-        holder.result().exitedWith(0);
+        task.markingRequest().run().exitedWith(0);
+        task.finish(holder);
         task.request("echo the counter is not read").run().exitedWith(0).outIs("the counter is not read\n");
     }
 
     private void assertRefusesTheCounter(Program request) {
         request.run().exitedWith(65).outIs("").errContains("counter file " + task.counter
             + " holds something other than a counter: it is left as it is");
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertDidNotRun();
     }
 
     @Test
     void whiteSpaceAroundTheCounterAndAnEmptyFileAreFine() throws IOException {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         task.threshold = 20;
         for (Map.Entry<String, String> counter : Map.of("", "1\n", "\n", "1\n", " 2 \n\n", "3\n", "\t7", "8\n", "9", "10\n", "0000000009\r\n",
             "10\n").entrySet()) {
             Files.writeString(task.counter, counter.getKey());
-            task.request("touch ran").run().exitedWith(0);
+            task.markingRequest().run().exitedWith(0);
             assertEquals(counter.getValue(), Program.read(task.counter));
         }
         task.threshold = 2;
         for (String large : List.of("10\n", "9223372036854775807\n")) {
             Files.writeString(task.counter, large);
-            task.request("touch ran").run().exitedWith(75);
+            task.markingRequest().run().exitedWith(75);
             assertEquals("0\n", Program.read(task.counter));
         }
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
     }
 
     @Test
     void withoutAStdinTheCommandReadsNothing() {
-        task.request("wc -c; readlink /proc/self/fd/0").under("sh", "-c", "exec \"$@\" <&-", "sh").run().exitedWith(0)
+        task.request("wc -c; readlink /proc/self/fd/0").underShell("exec \"$@\" <&-").run().exitedWith(0)
             .outIs("0\n/dev/null\n");
     }
 
     @Test
-    void onlyARegularFileIsACounter() throws IOException, InterruptedException {
-        Path target = Files.writeString(folder.resolve("target"), "5\n");
+    void onlyARegularFileIsACounter() throws IOException {
+        Path target = Files.writeString(directory.resolve("target"), "5\n");
         Files.createSymbolicLink(task.counter, target);
         assertCounterIs74("a symbolic link");
         assertEquals("5\n", Program.read(target));
         assertTrue(Files.isSymbolicLink(task.counter));
         Files.delete(task.counter);
-        Files.createSymbolicLink(task.counter, folder.resolve("nowhere"));
+        Files.createSymbolicLink(task.counter, directory.resolve("nowhere"));
         assertCounterIs74("a symbolic link");
-        assertFalse(Files.exists(folder.resolve("nowhere")));
+        assertFalse(Files.exists(directory.resolve("nowhere")));
         Files.delete(task.counter);
         Files.createDirectory(task.counter);
         assertCounterIs74("a folder");
         Files.delete(task.counter);
-        fifo(task.counter);
+        shell("mkfifo task.count");
         assertCounterIs74("a special file");
     }
 
     private void assertCounterIs74(String kind) throws IOException {
         String message = "counter file " + task.counter + ": " + kind + " is in its place: remove it or choose another --counter-file";
-        task.request("touch ran").run().exitedWith(74).errContains(message);
+        task.markingRequest().run().exitedWith(74).errContains(message);
         task.assertFree();
         Files.writeString(task.lock, "made by hand\n");
-        task.request("touch ran").run().exitedWith(74).errContains(message);
+        task.markingRequest().run().exitedWith(74).errContains(message);
         assertEquals("made by hand\n", Program.read(task.lock));
         Files.delete(task.lock);
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertDidNotRun();
     }
 
     @Test
-    void onlyARegularFileOfItsOwnIsUsedWhileTheLockIsTaken() throws IOException, InterruptedException {
-        Path target = Files.writeString(folder.resolve("target"), "");
+    void onlyARegularFileOfItsOwnIsUsedWhileTheLockIsTaken() throws IOException {
+        Path target = Files.writeString(directory.resolve("target"), "");
         Files.createSymbolicLink(task.gate, target);
         assertGateIs73("a symbolic link is at " + task.gate);
         assertEquals("", Program.read(target));
         Files.delete(task.gate);
-        Files.createSymbolicLink(task.gate, folder.resolve("nowhere"));
+        Files.createSymbolicLink(task.gate, directory.resolve("nowhere"));
         assertGateIs73("a symbolic link is at " + task.gate);
-        assertFalse(Files.exists(folder.resolve("nowhere")));
+        assertFalse(Files.exists(directory.resolve("nowhere")));
         Files.delete(task.gate);
         Files.createDirectory(task.gate);
         assertGateIs73("a folder is at " + task.gate);
         Files.delete(task.gate);
-        fifo(task.gate);
+        shell("mkfifo task.lock.tmp");
         assertGateIs73("a special file is at " + task.gate);
         Files.delete(task.gate);
         Files.writeString(task.gate, "my notes\n");
@@ -144,39 +133,40 @@ class BadInputTest {
     }
 
     private void assertGateIs73(String message) {
-        task.request("touch ran").run().exitedWith(73).errContains("cannot create the lock: ").errContains(message);
+        task.markingRequest().run().exitedWith(73).errContains("cannot create the lock: ").errContains(message);
         assertTrue(Files.exists(task.gate, LinkOption.NOFOLLOW_LINKS));
-        assertFalse(Files.exists(task.lock) || Files.exists(folder.resolve("ran")));
+        assertFalse(Files.exists(task.lock));
+        task.assertDidNotRun();
     }
 
     @Test
-    void onAFullDiskNothingRunsAndNothingIsLost() throws IOException, InterruptedException {
-        Path disk = Files.createDirectory(folder.resolve("disk"));
-        sh("mount -t tmpfs -o size=64k none " + disk);
+    void onAFullDiskNothingRunsAndNothingIsLost() throws IOException {
+        Path disk = Files.createDirectory(directory.resolve("disk"));
+        shell("mount -t tmpfs -o size=64k none " + disk);
         try {
             Path lock = disk.resolve("task.lock");
             Path counter = disk.resolve("task.count");
-            List<String> files = List.of("--lockfile", lock.toString(), "--threshold", "20", "--counter-file", counter.toString());
-            Program.Running holder = Program.taskrunner(folder, "--command", task.untilFinish()).with(files.toArray(String[]::new)).start();
-            Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+            Task onDisk = new Task(directory, lock, counter);
+            onDisk.threshold = 20;
+            Running holder = onDisk.hold();
             Files.writeString(counter, "9\n");
             fill(disk.resolve("filler"));
-            Program.taskrunner(folder, "--command", "touch ran").with(files.toArray(String[]::new)).run().exitedWith(0);
+            onDisk.markingRequest().run().exitedWith(0);
             assertEquals("10\n", Program.read(counter));
             Files.delete(counter);
             fill(disk.resolve("more"));
-            Program.taskrunner(folder, "--command", "touch ran").with(files.toArray(String[]::new)).run().exitedWith(74)
+            onDisk.markingRequest().run().exitedWith(74)
                 .errContains("counter file " + counter + ": no space left on device");
             assertFalse(Files.exists(counter));
-            task.finish();
-            holder.result().exitedWith(0);
+            onDisk.finish(holder);
             fill(disk.resolve("most"));
-            Program.taskrunner(folder, "--command", "touch ran").with(files.toArray(String[]::new)).run().exitedWith(74)
+            onDisk.markingRequest().run().exitedWith(74)
                 .errContains("lock file " + lock + ": no space left on device");
-            assertFalse(Files.exists(lock) || Files.exists(disk.resolve("task.lock.tmp")) || Files.exists(folder.resolve("ran")));
+            onDisk.assertFree();
+            onDisk.assertDidNotRun();
         } finally {
             // lazily: a failed test must not leave it mounted
-            sh("umount -l " + disk);
+            shell("umount -l " + disk);
         }
     }
 
@@ -201,8 +191,8 @@ class BadInputTest {
 
     @Test
     void theCommandHasStdinTheWorkingFolderAndTheRunInItsEnvironment() throws IOException {
-        Path working = Files.createDirectory(folder.resolve("working"));
-        String[] out = Program.taskrunner(folder, "--command", "cat; pwd; echo \"$TASKRUNNER_LOCKFILE\"; echo \"$TASKRUNNER_RUN_ID\""
+        Path working = Files.createDirectory(directory.resolve("working"));
+        String[] out = taskrunner("--command", "cat; pwd; echo \"$TASKRUNNER_LOCKFILE\"; echo \"$TASKRUNNER_RUN_ID\""
             + "; grep ^run= \"$TASKRUNNER_LOCKFILE\"; echo \"${TASKRUNNER_OUTER_RUN_IDS-none}\"", "--lockfile", "../task.lock", "--threshold", "1",
             "--counter-file", "task.count").in(working).stdin("from stdin\n").run().exitedWith(0).out().split("\n");
         assertEquals(6, out.length);
@@ -213,10 +203,10 @@ class BadInputTest {
 
     @Test
     void aNestedRunKeepsTheOuterRunIdsFindable() throws IOException {
-        Program.Task middle = new Program.Task(Files.createDirectories(folder.resolve("middle")));
-        Program.Task inner = new Program.Task(Files.createDirectories(folder.resolve("inner")));
-        Files.createDirectories(middle.folder.resolve("tmp"));
-        Files.createDirectories(inner.folder.resolve("tmp"));
+        Task middle = new Task(Files.createDirectories(directory.resolve("middle")));
+        Task inner = new Task(Files.createDirectories(directory.resolve("inner")));
+        Files.createDirectories(middle.directory.resolve("tmp"));
+        Files.createDirectories(inner.directory.resolve("tmp"));
         String innermost = inner.request("echo $TASKRUNNER_RUN_ID; echo $TASKRUNNER_OUTER_RUN_IDS; echo $TASKRUNNER_LOCKFILE").shellCommand();
         String[] out = task.request("echo $TASKRUNNER_RUN_ID; " + middle.request("echo $TASKRUNNER_RUN_ID; " + innermost).shellCommand()).run()
             .exitedWith(0).out().split("\n");
@@ -235,24 +225,16 @@ class BadInputTest {
             .errContains("was removed or replaced while the command ran: it is left alone");
         assertEquals("mine\n", Program.read(task.lock));
         Files.delete(task.lock);
-        Path target = Files.writeString(folder.resolve("target"), "5\n");
+        Path target = Files.writeString(directory.resolve("target"), "5\n");
         task.request("ln -sf " + target + " \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("it is left alone");
         assertTrue(Files.isSymbolicLink(task.lock));
         assertEquals("5\n", Program.read(target));
     }
 
-    private static void fifo(Path path) throws IOException, InterruptedException {
-        sh("mkfifo " + path);
-    }
-
-    private static void sh(String command) throws IOException, InterruptedException {
-        assertEquals(0, new ProcessBuilder("sh", "-c", command).inheritIO().start().waitFor(), command);
-    }
-
     @Test
     void aLockFileThatTheCommandMakesUnreadableIsReleasedAllTheSame(@TempDir Path shared) throws IOException {
         Files.setPosixFilePermissions(shared, PosixFilePermissions.fromString("rwxrwxrwx"));
-        Program.Task own = new Program.Task(shared);
+        Task own = new Task(shared);
         own.request("chmod 000 task.lock").asNobody().run().exitedWith(0).errHasNo("replaced");
         own.assertFree();
     }

@@ -1,5 +1,3 @@
-//SOURCES BatchTask.java
-
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
@@ -12,36 +10,19 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** How an execution ends, is restarted, reported and purged. */
 @Execution(ExecutionMode.CONCURRENT)
-class BatchRunTest {
+class BatchRunTest extends BatchTest {
     private static final String ACQUIRED = "acquireLock COMPLETED ACQUIRED";
     private static final String RESET = "resetCounter COMPLETED RESET";
     private static final String RELEASED = "releaseLock COMPLETED RELEASED";
 
-    @TempDir
-    Path folder;
-    private BatchTask batch;
-
-    @BeforeEach
-    void task() {
-        batch = new BatchTask(folder);
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
 
     // Endings
 
@@ -49,8 +30,8 @@ class BatchRunTest {
     void aCommandThatSucceedsIsCompletedSucceeded() throws Exception {
         batch.request("echo hello").run().exitedWith(0).outIs("hello\n");
         long id = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED);
-        batch.show(id).outContains("command            echo hello\n").outContains("lock file          " + batch.task.lock + "\n")
-            .outContains("counter file       " + batch.task.counter + ", threshold 2, counter afterwards 0\n").outContains("  hello\n");
+        batch.show(id).outContains("command            echo hello\n").outContains("lock file          " + task.lock + "\n")
+            .outContains("counter file       " + task.counter + ", threshold 2, counter afterwards 0\n").outContains("  hello\n");
     }
 
     @Test
@@ -73,57 +54,55 @@ class BatchRunTest {
 
     @Test
     void contentionIsCompletedContendedUpToTheThresholdAndFailedBeyondIt() throws Exception {
-        batch.task.threshold = 1;
-        Program.Running holder = batch.hold();
-        batch.request("touch never", "--conflict-exit-code", "7").run().exitedWith(7);
+        task.threshold = 1;
+        Running holder = batch.hold();
+        batch.markingRequest("--conflict-exit-code", "7").run().exitedWith(7);
         Map<String, String> row = batch.newest();
         assertEquals("COMPLETED CONTENDED 7 1", row.get("batch_status") + " " + row.get("exit_status") + " " + row.get("process_exit") + " "
             + row.get("count"));
         assertTrue(row.get("holder").contains("pid " + holder.pid()), row::toString);
         assertEquals(List.of("acquireLock COMPLETED CONTENDED", "incrementCounter COMPLETED COUNT_1"), BatchTask.steps(batch.show(BatchTask.id(row))));
-        batch.request("touch never").run().exitedWith(0);
-        batch.request("touch never").run().exitedWith(75);
-        batch.task.finish();
-        holder.result().exitedWith(0);
+        batch.markingRequest().run().exitedWith(0);
+        batch.markingRequest().run().exitedWith(75);
+        task.finish(holder);
         long id = batch.assertEnded("FAILED", "THRESHOLD_EXCEEDED", 75, "acquireLock COMPLETED THRESHOLD_EXCEEDED",
             "incrementCounter COMPLETED COUNT_0");
         batch.show(id).outContains("holder met").outContains("pid " + holder.pid()).outContains("counter afterwards 0\n");
-        assertFalse(Files.exists(folder.resolve("never")));
+        task.assertDidNotRun();
         assertEquals("COMPLETED", batch.history().get(3).get("batch_status"));
     }
 
     @Test
     void aLockFileThatCannotBeCreatedIsFailedLockError() throws Exception {
-        Path lock = folder.resolve("missing/task.lock");
-        batch.batch("--command", "touch never", "--lockfile", lock.toString(), "--threshold", "1", "--counter-file",
-            batch.task.counter.toString()).run().exitedWith(73);
+        Path lock = directory.resolve("missing/task.lock");
+        batch.batch("--command", task.mark(), "--lockfile", lock.toString(), "--threshold", "1", "--counter-file",
+            task.counter.toString()).run().exitedWith(73);
         batch.assertEnded("FAILED", "LOCK_ERROR", 73, "acquireLock FAILED LOCK_ERROR");
-        assertFalse(Files.exists(folder.resolve("never")));
+        task.assertDidNotRun();
     }
 
     @Test
     void aCounterFileThatHoldsSomethingElseIsFailedCounterError() throws Exception {
-        Files.writeString(batch.task.counter, "no number\n");
-        batch.request("touch never").run().exitedWith(65);
+        Files.writeString(task.counter, "no number\n");
+        batch.markingRequest().run().exitedWith(65);
         batch.assertEnded("FAILED", "COUNTER_ERROR", 65, "acquireLock FAILED COUNTER_ERROR");
-        assertFalse(Files.exists(folder.resolve("never")));
+        task.assertDidNotRun();
     }
 
     @Test
     void sigtermIsStoppedAndTheExecutionRestarts() throws Exception {
-        Program.Running runner = batch.hold();
+        Running runner = batch.hold();
         runner.signal("TERM");
         runner.result().exitedWith(143);
         long id = batch.assertEnded("STOPPED", "STOPPED", 143, ACQUIRED, RESET, "runCommand COMPLETED STOPPED", RELEASED);
-        Files.delete(folder.resolve("runs"));
-        batch.task.finish();
+        task.finish();
         batch.restart(id).exitedWith(0);
         assertRestarts(id, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED));
     }
 
     @Test
     void stopEndsTheCommandAndWaitsForTheEndOfTheExecution() throws Exception {
-        Program.Running runner = batch.hold();
+        Running runner = batch.hold();
         String id = batch.newest().get("id");
         batch.batch("stop", id).run().exitedWith(0).outIs("job execution " + id + " is STOPPED\n");
         runner.result().exitedWith(143);
@@ -133,15 +112,11 @@ class BatchRunTest {
 
     @Test
     void aKilledRunnerIsSettledAsKilledWithTheEvidenceAndTheExecutionRestarts() throws Exception {
-        Program.Running runner = batch.hold();
+        Running runner = batch.hold();
         runner.kill();
-        runner.result();
         long id = BatchTask.id(batch.newest());
-        Program.await("the command has ended", () -> {
-            batch.task.finish();
-            return Program.processesWith("sh -c touch " + folder).isEmpty();
-        });
-        Program.Result show = batch.show(id).outContains("status             FAILED, KILLED\n")
+        task.finishOrphan();
+        Result show = batch.show(id).outContains("status             FAILED, KILLED\n")
             .outContains("evidence           its runner, pid " + runner.pid() + ", is dead\n");
         assertEquals(List.of(ACQUIRED, RESET, "runCommand FAILED KILLED"), BatchTask.steps(show));
         batch.restart(id).exitedWith(0);
@@ -154,7 +129,7 @@ class BatchRunTest {
     void aFailedExecutionRestartsOnceAsANewExecutionOfTheSameInstance() throws Exception {
         batch.request("[ -e fixed ] || exit 3", "--exit-zero").run().exitedWith(0);
         long failed = batch.assertEnded("FAILED", "EXIT_3", 0, ACQUIRED, RESET, "runCommand FAILED EXIT_3", RELEASED);
-        Files.createFile(folder.resolve("fixed"));
+        Files.createFile(directory.resolve("fixed"));
         batch.restart(failed).exitedWith(0);
         long restarted = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED);
         assertRestarts(failed, restarted);
@@ -177,40 +152,38 @@ class BatchRunTest {
 
     @Test
     void aRestartRunsWhereTheFirstExecutionRan() throws Exception {
-        batch.request("pwd; exit 3").in(Files.createDirectories(folder.resolve("there"))).run().exitedWith(3);
-        batch.batch("restart", "1").in(folder).run().exitedWith(3).outIs(folder.toRealPath().resolve("there") + "\n");
+        batch.request("pwd; exit 3").in(Files.createDirectories(directory.resolve("there"))).run().exitedWith(3);
+        batch.batch("restart", "1").in(directory).run().exitedWith(3).outIs(directory.toRealPath().resolve("there") + "\n");
     }
 
     @Test
     void aLiveExecutionIsNotRestarted() throws Exception {
-        Program.Running runner = batch.hold();
+        Running runner = batch.hold();
         String id = batch.newest().get("id");
         batch.batch("restart", id).run().exitedWith(64).errContains("execution " + id + " of this job instance is STARTED");
-        batch.task.finish();
-        runner.result().exitedWith(0);
+        task.finish(runner);
         assertEquals(1, batch.history().size());
     }
 
     @Test
     void aRestartTakesTheLockFirst() throws Exception {
-        batch.request("echo ran >>runs-of-failed; exit 3").run().exitedWith(3);
-        Program.Running holder = batch.hold();
+        batch.request(task.mark() + "; exit 3").run().exitedWith(3);
+        Running holder = batch.hold();
         batch.restart(1).exitedWith(0);
         assertEquals("CONTENDED", batch.newest().get("exit_status"));
-        batch.task.finish();
-        holder.result().exitedWith(0);
-        assertEquals("ran\n", Program.read(folder.resolve("runs-of-failed")));
+        task.finish(holder);
+        assertEquals(1, task.marks());
         batch.restart(BatchTask.id(batch.newest())).exitedWith(3);
-        assertEquals("ran\nran\n", Program.read(folder.resolve("runs-of-failed")));
+        assertEquals(2, task.marks());
     }
 
     @Test
     void ofRestartsAtTheSameTimeOneIsMade() throws Exception {
-        batch.request("echo ran >>ran; exit 3").run().exitedWith(3);
-        List<Program.Running> restarts = Stream.generate(() -> batch.batch("restart", "1").start()).limit(4).toList();
+        batch.request(task.mark() + "; exit 3").run().exitedWith(3);
+        List<Running> restarts = Stream.generate(() -> batch.batch("restart", "1").start()).limit(4).toList();
         List<Integer> statuses = new ArrayList<>(restarts.stream().map(restart -> restart.result().status()).sorted().toList());
         assertEquals(List.of(3, 64, 64, 64), statuses, restarts::toString);
-        assertEquals("ran\nran\n", Program.read(folder.resolve("ran")));
+        assertEquals(2, task.marks());
         assertEquals(2, batch.history().size());
     }
 
@@ -224,12 +197,12 @@ class BatchRunTest {
         String command = "cat >>copy <<'END'\n" + text + "END\nexit 3";
         assertTrue(command.getBytes("UTF-8").length > 100_000, "it has " + command.getBytes("UTF-8").length + " bytes");
         batch.request(command).run().exitedWith(3);
-        assertEquals(text.toString(), Program.read(folder.resolve("copy")));
+        assertEquals(text.toString(), Program.read(directory.resolve("copy")));
         assertEquals(command, batch.newest().get("command"));
         assertEquals(List.of(command), batch.query("SELECT command FROM taskrunner_execution"));
         batch.show(1).outContains("command            " + command + "\n");
         batch.restart(1).exitedWith(3);
-        assertEquals(text.toString() + text, Program.read(folder.resolve("copy")));
+        assertEquals(text.toString() + text, Program.read(directory.resolve("copy")));
         assertEquals(List.of(command, command), batch.query("SELECT command FROM taskrunner_execution"));
     }
 
@@ -242,7 +215,7 @@ class BatchRunTest {
             assertFalse(Files.readString(file, java.nio.charset.StandardCharsets.ISO_8859_1).contains("secret-"), () -> "a secret is in " + file);
         }
         batch.restart(1).exitedWith(65).errContains("was stored with --redact and cannot be restarted");
-        batch.request("touch never", "--redact", "(").run().exitedWith(64).errContains("invalid --redact");
+        batch.markingRequest("--redact", "(").run().exitedWith(64).errContains("invalid --redact");
         assertEquals(1, batch.history().size());
     }
 
@@ -250,7 +223,7 @@ class BatchRunTest {
 
     @Test
     void historyFiltersByTaskHostStatusAndTimeAndLimits() throws Exception {
-        BatchTask other = batch.other(folder.resolve("other"));
+        BatchTask other = batch.other(directory.resolve("other"));
         batch.request("exit 3").run().exitedWith(3);
         batch.request(": äöü").run().exitedWith(0);
         batch.batch("history", "--format", "json").env("LC_ALL", "C").run().exitedWith(0).outContains("\"command\":\": äöü\"");
@@ -260,7 +233,7 @@ class BatchRunTest {
         assertEquals("3 2 1", ids());
         assertEquals("3 2", ids("--limit", "2"));
         assertEquals("3 2 1", ids("--limit", "0"));
-        assertEquals("2 1", ids("--lockfile", batch.task.lock.toString()));
+        assertEquals("2 1", ids("--lockfile", task.lock.toString()));
         assertEquals("1", ids("--status", "FAILED"));
         assertEquals("1", ids("--status", "failed"));
         assertEquals("1", ids("--status", "EXIT_3"));
@@ -270,7 +243,7 @@ class BatchRunTest {
         assertEquals("3 2", ids("--since", second));
         assertEquals("1", ids("--until", second));
         assertEquals("", ids("--until", "2026-01-01"));
-        assertEquals("2", ids("--lockfile", batch.task.lock.toString(), "--status", "SUCCEEDED", "--host", host, "--since", "2026-01-01", "--limit", "1"));
+        assertEquals("2", ids("--lockfile", task.lock.toString(), "--status", "SUCCEEDED", "--host", host, "--since", "2026-01-01", "--limit", "1"));
         for (String[] bad : new String[][] {{"--since", "yesterday"}, {"--limit", "-1"}, {"--format", "xml"}}) {
             batch.batch("history").with(bad).run().exitedWith(64).errContains(bad[0]);
         }
@@ -283,7 +256,7 @@ class BatchRunTest {
     @Test
     void csvIsQuotedAndTheTableFitsTheTerminal() throws Exception {
         String name = "a \"quoted\", rather long name of a task that fits no line together with the rest of it";
-        BatchTask long_ = batch.other(folder.resolve(name));
+        BatchTask long_ = batch.other(directory.resolve(name));
         long_.request("exit 3").run().exitedWith(3);
         batch.request("true").run().exitedWith(0);
         String csv = batch.batch("history", "--format", "csv").run().exitedWith(0).errIs("").out();
@@ -293,7 +266,7 @@ class BatchRunTest {
         assertEquals("1", lines.get(2).get(0));
         assertEquals(long_.task.lock.toString(), lines.get(2).get(1));
         assertEquals(List.of("FAILED", "EXIT_3", "0"), lines.get(2).subList(6, 9));
-        Program.Result plain = batch.batch("history").run().exitedWith(0).outContains(long_.task.lock.toString());
+        Result plain = batch.batch("history").run().exitedWith(0).outContains(long_.task.lock.toString());
         assertEquals(3, plain.out().split("\n").length);
         for (int columns : new int[] {110, 140}) {
             String table = onTerminal(columns, "history");
@@ -305,15 +278,9 @@ class BatchRunTest {
 
     private String onTerminal(int columns, String... arguments) throws Exception {
         String command = "stty cols " + columns + "; exec " + batch.batch(arguments).shellCommand();
-        ProcessBuilder builder = new ProcessBuilder("script", "-qec", command, "/dev/null").redirectErrorStream(true).redirectInput(Path.of("/dev/null")
-            .toFile());
-        builder.environment().put("XDG_STATE_HOME", folder.resolve("state").toString());
-        builder.environment().put("LC_ALL", "C.UTF-8");
-        builder.environment().remove("TASKRUNNER_REPOSITORY");
-        Process process = builder.start();
-        String output = new String(process.getInputStream().readAllBytes(), "UTF-8");
-        assertTrue(process.waitFor(30, TimeUnit.SECONDS) && process.exitValue() == 0, output);
-        return output.replace("\r", "");
+        Result result = new Program(directory, "script", "-qec", command, "/dev/null")
+            .env("XDG_STATE_HOME", directory.resolve("state").toString()).run().exitedWith(0);
+        return result.out().replace("\r", "");
     }
 
     /** RFC 4180. */
@@ -349,7 +316,8 @@ class BatchRunTest {
         for (String command : new String[] {"echo 1", "true", "echo 3", "echo 4; exit 3"}) {
             batch.request(command).run();
         }
-        Program.Running holder = batch.other(folder.resolve("other")).hold();
+        BatchTask other = batch.other(directory.resolve("other"));
+        Running holder = other.hold();
         Program.sleep(1100);
         batch.batch("purge", "--older-than", "1h").run().exitedWith(0).outIs("purged 0 executions and the output of 0\n");
         batch.batch("purge", "--older-than", "1s", "--keep", "2").run().exitedWith(0).outIs("purged 2 executions and the output of 1\n");
@@ -360,8 +328,7 @@ class BatchRunTest {
         assertEquals(0, files().stream().filter(file -> file.toString().endsWith(".log")).count());
         assertEquals(List.of("1 1 1"), batch.query("SELECT (SELECT count(*) FROM taskrunner_execution), (SELECT count(*) FROM job_instance),"
             + " (SELECT count(DISTINCT jobexecutionid) FROM step_execution)"));
-        Files.createFile(folder.resolve("other/finish"));
-        holder.result().exitedWith(0);
+        other.task.finish(holder);
         batch.batch("purge").run().exitedWith(64).errContains("--older-than");
     }
 
@@ -369,14 +336,14 @@ class BatchRunTest {
 
     @Test
     void whatIsKeptIsForItsUserAlone() throws Exception {
-        batch.request("seq 2000; touch inside", "--output-limit", "2000").under("sh", "-c", "umask 000; exec \"$@\"", "sh").run().exitedWith(0);
-        batch.request("seq 2000", "--output-limit", "2000").under("sh", "-c", "umask 000; exec \"$@\"", "sh").run().exitedWith(0);
-        assertEquals("rw-rw-rw-", mode(folder.resolve("inside")), "the umask has no effect on this file system");
+        batch.request("seq 2000; touch inside", "--output-limit", "2000").underShell("umask 000; exec \"$@\"").run().exitedWith(0);
+        batch.request("seq 2000", "--output-limit", "2000").underShell("umask 000; exec \"$@\"").run().exitedWith(0);
+        assertEquals("rw-rw-rw-", mode(directory.resolve("inside")), "the umask has no effect on this file system");
         assertTrue(files().size() >= 4, files()::toString);
         for (Path file : files()) {
             assertEquals("rw-------", mode(file), file::toString);
         }
-        try (Stream<Path> all = Files.walk(folder.resolve("state"))) {
+        try (Stream<Path> all = Files.walk(directory.resolve("state"))) {
             for (Path each : all.filter(Files::isDirectory).toList()) {
                 assertEquals("rwx------", mode(each), each::toString);
             }
@@ -397,7 +364,7 @@ class BatchRunTest {
     void aPasswordInTheUrlIsRefusedAndNotShown() throws Exception {
         for (String url : new String[] {"jdbc:postgresql://me:sesame@127.0.0.1/db", "jdbc:postgresql://127.0.0.1/db?user=me&password=sesame",
             "postgres://me:sesame@127.0.0.1/db"}) {
-            Program.Result result = batch.request("touch never", "--repository", url).run().exitedWith(64).errContains("--repository");
+            Result result = batch.markingRequest("--repository", url).run().exitedWith(64).errContains("--repository");
             result.errHasNo("sesame");
         }
         assertNothingRan();
@@ -405,19 +372,19 @@ class BatchRunTest {
 
     @Test
     void withoutItsRepositoryARequestDoesNothing() throws Exception {
-        batch.request("touch never", "--repository", "jdbc:postgresql://127.0.0.1:1/db").run().exitedWith(69)
+        batch.markingRequest("--repository", "jdbc:postgresql://127.0.0.1:1/db").run().exitedWith(69)
             .errContains("audit repository jdbc:postgresql://127.0.0.1:1/db: cannot be opened: ").errContains("check that the server runs");
-        Path file = Files.createFile(folder.resolve("file"));
-        batch.request("touch never", "--repository", "jdbc:sqlite:" + file + "/x/executions.db").run().exitedWith(69)
+        Path file = Files.createFile(directory.resolve("file"));
+        batch.markingRequest("--repository", "jdbc:sqlite:" + file + "/x/executions.db").run().exitedWith(69)
             .errContains("audit repository " + file + "/x/executions.db: cannot be opened: ");
-        Path garbage = Files.writeString(folder.resolve("garbage.db"), "no database at all, but quite some text\n".repeat(100));
-        batch.request("touch never", "--repository", "jdbc:sqlite:" + garbage).run().exitedWith(69).errContains("audit repository " + garbage);
+        Path garbage = Files.writeString(directory.resolve("garbage.db"), "no database at all, but quite some text\n".repeat(100));
+        batch.markingRequest("--repository", "jdbc:sqlite:" + garbage).run().exitedWith(69).errContains("audit repository " + garbage);
         assertNothingRan();
     }
 
     private void assertNothingRan() {
-        assertFalse(Files.exists(folder.resolve("never")));
-        assertFalse(Files.exists(batch.task.counter));
-        batch.task.assertFree();
+        task.assertDidNotRun();
+        assertFalse(Files.exists(task.counter));
+        task.assertFree();
     }
 }

@@ -12,22 +12,23 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** A task of its own and the audit repository that keeps its executions. */
 final class BatchTask {
-    final Program.Task task;
-    /** The folder of the embedded database, of output and spool files. */
+    final Task task;
+    /** The directory of the embedded database, of output and spool files. */
     final Path state;
     private final Map<String, String> environment = new LinkedHashMap<>();
 
-    BatchTask(Path folder) {
-        task = new Program.Task(folder);
-        state = folder.resolve("state/taskrunner");
-        environment.put("XDG_STATE_HOME", folder.resolve("state").toString());
+    BatchTask(Task task) {
+        this.task = task;
+        state = task.directory.resolve("state/taskrunner");
+        environment.put("XDG_STATE_HOME", task.directory.resolve("state").toString());
     }
 
-    private BatchTask(BatchTask of, Path folder) {
-        task = new Program.Task(folder);
+    private BatchTask(BatchTask of, Path directory) {
+        task = new Task(directory);
         state = of.state;
         environment.putAll(of.environment);
     }
@@ -38,8 +39,8 @@ final class BatchTask {
     }
 
     /** Another task in the same repository. */
-    BatchTask other(Path folder) throws Exception {
-        return new BatchTask(this, Files.createDirectories(folder));
+    BatchTask other(Path directory) throws Exception {
+        return new BatchTask(this, Files.createDirectories(directory));
     }
 
     Path database() {
@@ -47,7 +48,7 @@ final class BatchTask {
     }
 
     Program program(String mainClass, String... arguments) {
-        Program program = new Program(task.folder, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED",
+        Program program = Program.java(task.directory, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED",
             "-XX:SharedArchiveFile=" + Archive.FILE, "-Xlog:cds=off");
         environment.forEach(program::env);
         return program;
@@ -59,16 +60,10 @@ final class BatchTask {
 
         private static Path make() {
             try {
-                Path folder = Files.createTempDirectory("taskrunner-archive");
-                Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-                    try {
-                        new ProcessBuilder("rm", "-rf", folder.toString()).inheritIO().start().waitFor();
-                    } catch (java.io.IOException | InterruptedException e) {
-                        throw new IllegalStateException(e);
-                    }
-                }));
-                Path file = folder.resolve("archive.jsa");
-                new Program(folder, "BatchTraining", folder.toString()).jvm("--enable-native-access=ALL-UNNAMED",
+                Path directory = Files.createTempDirectory("taskrunner-archive");
+                Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(directory)));
+                Path file = directory.resolve("archive.jsa");
+                Program.java(directory, "BatchTraining", directory.toString()).jvm("--enable-native-access=ALL-UNNAMED",
                     "-XX:ArchiveClassesAtExit=" + file).run().exitedWith(0);
                 assertTrue(Files.size(file) > 0);
                 return file;
@@ -87,20 +82,23 @@ final class BatchTask {
     }
 
     String[] arguments(String command) {
-        return new String[] {"--command", command, "--lockfile", task.lock.toString(), "--threshold", Integer.toString(task.threshold),
-            "--counter-file", task.counter.toString()};
+        return Stream.concat(Stream.of("--command", command), Stream.of(task.options())).toArray(String[]::new);
+    }
+
+    Program markingRequest(String... more) {
+        return request(task.mark(), more);
     }
 
     /** Starts a request whose command runs until the task's {@code finish}; returns when the command runs. */
-    Program.Running hold(String... more) {
+    Running hold(String... more) {
         return task.hold(request(task.untilFinish(), more));
     }
 
-    Program.Result restart(long id) {
+    Result restart(long id) {
         return batch("restart", Long.toString(id)).run();
     }
 
-    Program.Result show(long id) {
+    Result show(long id) {
         return batch("show", Long.toString(id)).run().exitedWith(0).errIs("");
     }
 
@@ -137,7 +135,7 @@ final class BatchTask {
     }
 
     /** The steps that {@code show} lists: name, batch status and exit status. */
-    static List<String> steps(Program.Result show) {
+    static List<String> steps(Result show) {
         List<String> steps = new ArrayList<>();
         boolean inSteps = false;
         for (String line : show.out().split("\n")) {
@@ -157,7 +155,7 @@ final class BatchTask {
         assertEquals(exitStatus, row.get("exit_status"), row::toString);
         assertEquals(processExit == null ? null : processExit.toString(), row.get("process_exit"), row::toString);
         assertTrue(row.get("ended") != null, row::toString);
-        Program.Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
+        Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
             + (processExit == null ? "" : ", process exit " + processExit) + "\n");
         assertEquals(List.of(steps), steps(show), () -> show.program().toString());
         task.assertFree();

@@ -14,27 +14,17 @@ import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
-class OutputTest {
+class OutputTest extends TaskTest {
     private static final String TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}";
 
-    @TempDir
-    Path folder;
-    private Program.Task task;
-
-    @BeforeEach
-    void aTask() {
-        task = new Program.Task(folder);
-    }
 
     @Test
     void logLinesAreOnStderrInUtc() {
-        Program.Result result = task.request("echo out; echo err >&2").env("TZ", "Asia/Tokyo").run().exitedWith(0).outIs("out\n");
+        Result result = task.request("echo out; echo err >&2").env("TZ", "Asia/Tokyo").run().exitedWith(0).outIs("out\n");
         long now = java.time.Instant.now().getEpochSecond();
         assertTrue(result.err().matches(TIME + "Z INFO taskrunner\\[[0-9]+\\]: running: echo out; echo err >&2\nerr\n"
             + TIME + "Z INFO taskrunner\\[[0-9]+\\]: command succeeded after [0-9.]+s: echo out; echo err >&2\n"), result.err());
@@ -50,11 +40,10 @@ class OutputTest {
     void quietPrintsNothingAsLongAsAllIsWell() {
         task.request("echo out; echo err >&2", "--quiet").run().exitedWith(0).outIs("").errIs("");
         task.request("echo out; exit 3", "--quiet", "--exit-zero").run().exitedWith(0).outIs("").errIs("");
-        Program.Running holder = task.hold("--quiet");
+        Running holder = task.hold("--quiet");
         task.request("echo out", "--quiet").run().exitedWith(0).outIs("").errIs("");
         assertEquals(1, task.count());
-        task.finish();
-        holder.result().exitedWith(0).outIs("").errIs("");
+        task.finish(holder).outIs("").errIs("");
         assertNothingHeldBack();
     }
 
@@ -64,15 +53,14 @@ class OutputTest {
         assertShown(task.request(steps + "exit 3", "--quiet").run().exitedWith(3), "ERROR taskrunner[", "command failed with status 3");
         assertShown(task.request(steps + "sleep 100", "--quiet", "--timeout", "PT0.5S").run().exitedWith(124), "ERROR taskrunner[",
             "command ended by --timeout 0.500s");
-        Program.Running running = task.request(steps + "touch runs; sleep 100", "--quiet").start();
-        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+        Running running = task.start(task.request(steps + task.markStart() + "; sleep 100", "--quiet"));
         assertEquals("", running.err());
         running.signal("TERM");
         assertShown(running.result().exitedWith(143), "WARN taskrunner[", "stopped by SIGTERM");
         assertNothingHeldBack();
     }
 
-    private static void assertShown(Program.Result result, String level, String outcome) {
+    private static void assertShown(Result result, String level, String outcome) {
         result.outIs("").errContains(" INFO taskrunner[").errContains("\n1\n2\n34\n");
         assertTrue(result.lastErr().contains(level) && result.lastErr().contains(outcome), result.err());
         assertTrue(result.err().indexOf("running: ") < result.err().indexOf("\n1\n2\n34\n"), result.err());
@@ -81,8 +69,8 @@ class OutputTest {
     @Test
     void quietHoldsBackMoreOutputThanTheMemoryHasRoomFor() throws IOException {
         task.request("head -c 50000000 /dev/zero | tr '\\0' x; exit 3", "--quiet").jvm("-Xmx16m")
-            .under("sh", "-c", "exec \"$@\" 2> large", "sh").run().exitedWith(3).outIs("").errIs("");
-        Path large = folder.resolve("large");
+            .underShell("exec \"$@\" 2> large").run().exitedWith(3).outIs("").errIs("");
+        Path large = directory.resolve("large");
         assertTrue(Files.size(large) > 50_000_000 && Files.size(large) < 50_001_000, "size " + Files.size(large));
         Files.delete(large);
         assertNothingHeldBack();
@@ -90,10 +78,10 @@ class OutputTest {
 
     @Test
     void quietDoesNotWaitForABackgroundProcessThatGoesOnWriting() {
-        Path status = folder.resolve("status");
-        String writer = "touch runs; while [ -e " + folder + "/runs ]; do head -c 50000 /dev/zero; sleep 0.01; done & sleep 0.1; exit 3";
+        Path status = directory.resolve("status");
+        String writer = "while [ -e " + directory + " ]; do head -c 50000 /dev/zero; sleep 0.01; done & sleep 0.1; exit 3";
         String slowReader = "while [ \"$(head -c 20000 | wc -c)\" -gt 0 ]; do sleep 0.05; done";
-        task.request(writer, "--quiet").under("sh", "-c", "{ \"$@\" 2>&1; echo $? > status; } | " + slowReader, "sh")
+        task.request(writer, "--quiet").underShell("{ \"$@\" 2>&1; echo $? > status; } | " + slowReader)
             .run();
         assertEquals("3\n", Program.read(status));
         task.assertFree();
@@ -101,30 +89,29 @@ class OutputTest {
 
     @Test
     void quietLeavesNoFileBehindWhenItIsKilled() {
-        Program.Running running = task.hold("--quiet");
+        Running running = task.hold("--quiet");
         assertNothingHeldBack();
-        running.signal("KILL");
-        running.result().exitedWith(137);
+        running.kill().exitedWith(137);
         assertNothingHeldBack();
         task.finish();
     }
 
     @Test
     void withoutATemporaryFolderQuietShowsTheOutput() {
-        task.request("echo out", "--quiet").jvm("-Djava.io.tmpdir=" + folder.resolve("no")).run().exitedWith(0).outIs("out\n")
-            .errContains("WARN").errContains("cannot hold output back in " + folder.resolve("no") + ": no such file or folder; it is shown");
+        task.request("echo out", "--quiet").jvm("-Djava.io.tmpdir=" + directory.resolve("no")).run().exitedWith(0).outIs("out\n")
+            .errContains("WARN").errContains("cannot hold output back in " + directory.resolve("no") + ": no such file or folder; it is shown");
         task.assertFree();
     }
 
     private void assertNothingHeldBack() {
-        assertEquals(List.of(), List.of(folder.resolve("tmp").toFile().list((in, name) -> name.startsWith("taskrunner"))));
+        assertEquals(List.of(), List.of(directory.resolve("tmp").toFile().list((in, name) -> name.startsWith("taskrunner"))));
     }
 
     @Test
     void theLogFileIsAppendedToAndErrorsGoToStderrAsWell() throws IOException {
-        Path log = folder.resolve("log");
+        Path log = directory.resolve("log");
         task.request("echo out", "--log-file", log.toString()).run().exitedWith(0).outIs("out\n").errIs("");
-        Program.Result failed = task.request("echo err >&2; exit 3", "--log-file", log.toString()).run().exitedWith(3);
+        Result failed = task.request("echo err >&2; exit 3", "--log-file", log.toString()).run().exitedWith(3);
         List<String> lines = Files.readAllLines(log);
         assertEquals(4, lines.size(), lines::toString);
         assertTrue(lines.get(0).endsWith(": running: echo out") && lines.get(1).contains("command succeeded after"), lines::toString);
@@ -135,7 +122,7 @@ class OutputTest {
 
     @Test
     void aLogFileThatCannotBeWrittenDoesNotStopTheCommand() throws IOException {
-        Path log = Files.createDirectory(folder.resolve("log"));
+        Path log = Files.createDirectory(directory.resolve("log"));
         task.request("echo ran", "--log-file", log.toString()).run().exitedWith(0).outIs("ran\n")
             .errContains("WARN").errContains("cannot write log file " + log + ": ").errContains("; log lines go to stderr\n")
             .errContains("command succeeded");
@@ -145,7 +132,7 @@ class OutputTest {
 
     @Test
     void inJsonEachLineIsAnObjectAndTheLastIsTheOutcome() throws IOException {
-        Path log = folder.resolve("log");
+        Path log = directory.resolve("log");
         String[] json = {"--log-format", "json", "--log-file", log.toString()};
         String command = "printf '\"\\\\\t\001'\n:";
         task.request(command, json).run().exitedWith(0).outIs("\"\\\t\001");
@@ -167,7 +154,7 @@ class OutputTest {
             outcome.get("signal")));
 
         Files.delete(log);
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         task.request("true", json).run().exitedWith(0).errIs("");
         outcome = last(log);
         assertEquals(List.of("WARN", "contention", 0L, 1L, 2L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status"),
@@ -183,8 +170,7 @@ class OutputTest {
         outcome = last(log);
         assertEquals(List.of("ERROR", "error", 65L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status")));
         assertFalse(outcome.containsKey("started") || outcome.containsKey("duration_seconds"), outcome::toString);
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
 
         Files.delete(log);
         Files.delete(task.counter);
@@ -212,7 +198,7 @@ class OutputTest {
 
     @Test
     void theMetricsFileIsInPrometheusTextFormat() throws IOException {
-        Path metrics = folder.resolve("task.prom");
+        Path metrics = directory.resolve("task.prom");
         task.request("sleep 0.1", "--metrics-file", metrics.toString()).run().exitedWith(0);
         String label = "{lockfile=\"" + task.lock + "\"} ";
         String text = Program.read(metrics);
@@ -249,33 +235,32 @@ class OutputTest {
         assertTrue(failed.get("last_start_timestamp_seconds") > first.get("last_start_timestamp_seconds"));
         assertEquals(3, failed.get("last_exit_status"));
 
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         task.request("true", "--metrics-file", metrics.toString()).run().exitedWith(0);
         Map<String, Double> contended = new TreeMap<>(failed);
         contended.put("contentions", 1.0);
         assertEquals(contended, metrics(metrics));
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         assertEquals("rw-r--r--", java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(metrics)));
-        assertFalse(Files.exists(folder.resolve("task.prom.tmp")));
+        assertFalse(Files.exists(directory.resolve("task.prom.tmp")));
     }
 
     @Test
     void aNameThatPrometheusReservesIsEscapedInTheLabel() throws IOException {
-        Path metrics = folder.resolve("task.prom");
-        Program.taskrunner(folder, "--command", "true", "--lockfile", folder + "/a\"b\\c\nd.lock", "--threshold", "1", "--counter-file",
+        Path metrics = directory.resolve("task.prom");
+        taskrunner("--command", "true", "--lockfile", directory + "/a\"b\\c\nd.lock", "--threshold", "1", "--counter-file",
             task.counter.toString(), "--metrics-file", metrics.toString()).run().exitedWith(0);
-        assertTrue(Program.read(metrics).contains("taskrunner_threshold{lockfile=\"" + folder + "/a\\\"b\\\\c\\nd.lock\"} 1\n"),
+        assertTrue(Program.read(metrics).contains("taskrunner_threshold{lockfile=\"" + directory + "/a\\\"b\\\\c\\nd.lock\"} 1\n"),
             Program.read(metrics));
     }
 
     @Test
     void metricsThatCannotBeWrittenDoNotChangeTheOutcome() throws IOException {
-        Path nowhere = folder.resolve("no/task.prom");
+        Path nowhere = directory.resolve("no/task.prom");
         task.request("echo ran", "--metrics-file", nowhere.toString()).run().exitedWith(0).outIs("ran\n").errContains("WARN")
             .errContains("cannot write metrics file " + nowhere + ": ").errContains("no such file or folder");
-        Path mine = Files.writeString(folder.resolve("task.prom.tmp"), "my notes\n");
-        task.request("exit 3", "--metrics-file", folder + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
+        Path mine = Files.writeString(directory.resolve("task.prom.tmp"), "my notes\n");
+        task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
         assertEquals("my notes\n", Program.read(mine));
     }
 
@@ -300,22 +285,20 @@ class OutputTest {
         assertEquals("error", broken.get("EVENT"));
         assertTrue(broken.get("MESSAGE").contains("counter file " + task.counter), broken::toString);
         Files.delete(task.counter);
-        assertEquals("error", notified(Program.taskrunner(folder, "--command", "true", "--lockfile", folder + "/no/task.lock", "--threshold", "1",
+        assertEquals("error", notified(taskrunner("--command", "true", "--lockfile", directory + "/no/task.lock", "--threshold", "1",
             "--counter-file", task.counter.toString()), 73).get("EVENT"));
         assertEquals("error", notified(task.request("rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\""), 74).get("EVENT"));
         Files.delete(task.lock);
 
         assertEquals(Map.of(), notified(task.request("true"), 0));
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         assertEquals(Map.of(), notified(task.request("true"), 0));
         Files.writeString(task.counter, "3\n");
         Map<String, String> threshold = notified(task.request("true"), 75);
         assertEquals(List.of("threshold", "0", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("COUNT"),
             threshold.get("HOLDER_PID"), threshold.get("EXIT_STATUS")));
-        holder.signal("KILL");
-        holder.result();
-        task.finish();
-        Program.await("the command ends", () -> Program.processesWith(folder + "/finish").isEmpty());
+        holder.kill();
+        task.finishOrphan();
         Map<String, String> recovered = notified(task.request("true"), 0);
         assertEquals("recovered", recovered.get("EVENT"));
         assertTrue(recovered.get("MESSAGE").contains("took over stale lock " + task.lock + ": its taskrunner, pid " + holder.pid()),
@@ -324,7 +307,7 @@ class OutputTest {
 
     /** The environment of the notification without the prefix, empty when there was none. */
     private Map<String, String> notified(Program request, int status) throws IOException {
-        Path notes = folder.resolve("notes");
+        Path notes = directory.resolve("notes");
         request.with("--notify", "env | grep ^TASKRUNNER_ > notes; [ -e \"$TASKRUNNER_LOCKFILE\" ] && echo TASKRUNNER_LOCK=held >> notes"
             + " || echo TASKRUNNER_LOCK=free >> notes").run().exitedWith(status);
         Map<String, String> environment = new TreeMap<>();
@@ -346,10 +329,10 @@ class OutputTest {
 
     @Test
     void aNotificationNeverChangesTheOutcome() {
-        Program.Result result = task.request("exit 3", "--notify", "echo notified; exit 9").run().exitedWith(3).outIs("")
+        Result result = task.request("exit 3", "--notify", "echo notified; exit 9").run().exitedWith(3).outIs("")
             .errContains("notified\n").errContains("WARN").errContains("notification command failed with status 9");
         assertTrue(result.lastErr().contains("command failed with status 3"), result.err());
-        assertTrue(task.request("x".repeat(100_000), "--notify", "touch long").run().status() == 127 && Files.exists(folder.resolve("long")));
+        assertTrue(task.request("x".repeat(100_000), "--notify", "touch long").run().status() == 127 && Files.exists(directory.resolve("long")));
     }
 
     @Test
@@ -368,7 +351,7 @@ class OutputTest {
         assertEquals(Map.of("lockfile", task.lock.toString(), "state", "free", "message", "lock " + task.lock + " is free", "count", 0L,
             "threshold", 2L), json(task.status("--json").with(counter).run().exitedWith(0)));
 
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         task.request("true").run().exitedWith(0);
         task.status(counter).run().exitedWith(20).outContains("lock " + task.lock + " is held by pid " + holder.pid() + " (root@")
             .outContains(", running for ").outContains("; contentions 1, threshold 2\n");
@@ -380,11 +363,9 @@ class OutputTest {
         assertTrue(((String) who.get("started")).matches(TIME + "\\.[0-9]{3}Z"));
         assertFalse(json(task.status("--json").run()).containsKey("count"));
 
-        holder.signal("KILL");
-        holder.result();
+        holder.kill();
         assertEquals("orphaned", json(task.status("--json").run().exitedWith(21)).get("state"));
-        task.finish();
-        Program.await("the command ends", () -> Program.processesWith(folder + "/finish").isEmpty());
+        task.finishOrphan();
         task.status().run().exitedWith(21).outContains("is stale: its taskrunner, pid " + holder.pid()).errIs("");
         assertEquals("stale", json(task.status("--json").run().exitedWith(21)).get("state"));
         assertTrue(Files.exists(task.lock), "status changes nothing");
@@ -397,7 +378,7 @@ class OutputTest {
         assertEquals("no counter\n", Program.read(task.counter));
     }
 
-    private static Map<String, Object> json(Program.Result result) {
+    private static Map<String, Object> json(Result result) {
         assertTrue(result.out().endsWith("}\n") && result.out().indexOf('\n') == result.out().length() - 1, result.out());
         return new JsonReader(result.out().strip()).object();
     }

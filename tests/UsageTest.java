@@ -12,9 +12,8 @@ import java.util.List;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
-class UsageTest {
+class UsageTest extends TaskTest {
     private static final String HELP = """
         Runs a command under a lock file so that only one instance runs at a time. Requests that find the
         lock held are counted; beyond the threshold they are reported as an error.
@@ -99,24 +98,22 @@ class UsageTest {
         Exit status: 0 free, 20 held or foreign, 21 stale or orphaned.
         """;
 
-    @TempDir
-    Path folder;
 
     @Test
     void helpGoesToStdout() {
-        Program.taskrunner(folder, "--help").run().exitedWith(0).outIs(HELP).errIs("");
-        Program.taskrunner(folder, "-h").run().exitedWith(0).outIs(HELP).errIs("");
-        Program.taskrunner(folder, "status", "--help").run().exitedWith(0).outIs(STATUS_HELP).errIs("");
+        taskrunner("--help").run().exitedWith(0).outIs(HELP).errIs("");
+        taskrunner("-h").run().exitedWith(0).outIs(HELP).errIs("");
+        taskrunner("status", "--help").run().exitedWith(0).outIs(STATUS_HELP).errIs("");
     }
 
     @Test
     void helpWinsOverMissingOptions() {
-        Program.taskrunner(folder, "--command", "true", "--help").run().exitedWith(0).outIs(HELP).errIs("");
+        taskrunner("--command", "true", "--help").run().exitedWith(0).outIs(HELP).errIs("");
     }
 
     @Test
     void theVersionIsOneLineOnStdout() {
-        Program.taskrunner(folder, "--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + "\n").errIs("");
+        taskrunner("--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + "\n").errIs("");
     }
 
     @Test
@@ -161,9 +158,9 @@ class UsageTest {
     @Test
     void statusRefusesToGuess() {
         assertEquals(STATUS_HELP + "taskrunner: missing --lockfile\n",
-            Program.taskrunner(folder, "status").run().exitedWith(64).outIs("").err());
+            taskrunner("status").run().exitedWith(64).outIs("").err());
         assertEquals(STATUS_HELP + "taskrunner: --threshold and --counter-file go together\n",
-            Program.taskrunner(folder, "status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
+            taskrunner("status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
     }
 
     @Test
@@ -190,13 +187,13 @@ class UsageTest {
 
     @Test
     void argumentsCanComeFromAFile() throws IOException {
-        Path file = Files.writeString(folder.resolve("arguments"), """
+        Path file = Files.writeString(directory.resolve("arguments"), """
             # the nightly job
             --command "echo 'two  words' $HOME"
             --lockfile=task.lock --threshold 2
             --counter-file task.count
             """);
-        Program.taskrunner(folder, "@" + file).run().exitedWith(0).outIs("two  words " + folder.resolve("home") + "\n");
+        taskrunner("@" + file).run().exitedWith(0).outIs("two  words " + directory.resolve("home") + "\n");
         Files.writeString(file, "--lockfile\ntask.lock\n");
         refused("missing --command, --threshold, --counter-file", List.of("@" + file));
     }
@@ -208,7 +205,7 @@ class UsageTest {
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         assertEquals(HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
-        Path file = Files.writeString(folder.resolve("arguments"), "--command 'touch ran # é'\n");
+        Path file = Files.writeString(directory.resolve("arguments"), "--command 'touch ran # é'\n");
         assertEquals(HELP + "taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         assertNothingTouched();
@@ -216,11 +213,11 @@ class UsageTest {
 
     @Test
     void aWorkingFolderThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
-        Path umlaut = Files.createDirectory(folder.resolve("\u00fc"));
-        Program.Task task = new Program.Task(folder);
+        Path umlaut = Files.createDirectory(directory.resolve("\u00fc"));
+        Task task = new Task(directory);
         task.request("touch ran").in(umlaut).env("LC_ALL", "C").run().exitedWith(0);
         assertTrue(Files.exists(umlaut.resolve("ran")));
-        Program.taskrunner(folder, "--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
+        taskrunner("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
             .env("LC_ALL", "C").run().exitedWith(64).errContains("--lockfile is relative to a working folder that has characters that the locale"
                 + " cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
     }
@@ -229,26 +226,26 @@ class UsageTest {
     void utf8TextArrivesByteForByte() throws IOException {
         utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null)).run().exitedWith(0).outIs("ran\n");
         utf8("--command", "printf %%s '\\303\\251\\360\\237\\232\\200' > bytes", with("--command", null)).run().exitedWith(0);
-        assertEquals("é🚀", Program.read(folder.resolve("bytes")));
+        assertEquals("é🚀", Program.read(directory.resolve("bytes")));
     }
 
     @Test
     void lockFileAndCounterFileAreDifferentFiles() throws IOException {
-        Path real = Files.createDirectory(folder.resolve("real"));
-        Path link = Files.createSymbolicLink(folder.resolve("link"), real);
+        Path real = Files.createDirectory(directory.resolve("real"));
+        Path link = Files.createSymbolicLink(directory.resolve("link"), real);
         for (List<String> same : List.of(
             List.of("real/x", "real/x", "x"), List.of("real/x", "real/x.tmp", "x.tmp"), List.of("real/x", "link/x", "x"),
             List.of("link/x", real + "/x.tmp", "x.tmp"), List.of("real/../real/x", "real/./x", "x"))) {
-            refused("--counter-file " + folder.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
+            refused("--counter-file " + directory.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
                 List.of("--command", "touch ran", "--lockfile", same.get(0), "--threshold", "2", "--counter-file", same.get(1)));
         }
-        refused("--log-file " + folder.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
+        refused("--log-file " + directory.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
             with("--log-file", "task.lock"));
-        refused("--metrics-file " + folder.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
+        refused("--metrics-file " + directory.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
             with("--metrics-file", "task.lock.tmp"));
         List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "m.tmp", "--threshold", "2", "--counter-file", "c",
             "--metrics-file", "m"));
-        String why = "--metrics-file is written aside as " + folder.toRealPath() + "/m.tmp, which is the lock, counter or log file";
+        String why = "--metrics-file is written aside as " + directory.toRealPath() + "/m.tmp, which is the lock, counter or log file";
         refused(why + ": give another file", aside);
         refused("--counter-file, --log-file and --metrics-file must be different files", with("--log-file", "task.count"));
         try (Stream<Path> made = Files.list(link)) {
@@ -273,13 +270,12 @@ class UsageTest {
     }
 
     private Program request(List<String> arguments) {
-        return Program.taskrunner(folder, arguments.toArray(String[]::new));
+        return taskrunner(arguments.toArray(String[]::new));
     }
 
     /** A request with one more option, whose value printf(1) makes: the locale of the tests need not carry it. */
     private Program utf8(String option, String format, List<String> arguments) {
-        return request(arguments).under("sh", "-c", "exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"",
-            "sh");
+        return request(arguments).underShell("exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"");
     }
 
     private void refused(String why, List<String> arguments) {
@@ -288,7 +284,7 @@ class UsageTest {
     }
 
     private void assertNothingTouched() {
-        String[] made = folder.toFile().list((in, name) -> name.equals("ran") || name.endsWith(".lock") || name.endsWith(".tmp")
+        String[] made = directory.toFile().list((in, name) -> name.equals("ran") || name.endsWith(".lock") || name.endsWith(".tmp")
             || name.endsWith(".count"));
         assertEquals(List.of(), Arrays.asList(made));
     }

@@ -5,7 +5,11 @@
 //DEPS org.junit.platform:junit-platform-launcher
 //SOURCES ../taskrunner.java
 //SOURCES ../batch/taskrunnerbatch.java
+//SOURCES Project.java
 //SOURCES Program.java
+//SOURCES Running.java
+//SOURCES Result.java
+//SOURCES Task.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
