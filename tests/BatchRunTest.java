@@ -3,6 +3,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.StringReader;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
@@ -12,6 +13,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
+import org.apache.commons.csv.CSVFormat;
+import org.apache.commons.csv.CSVRecord;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
@@ -260,12 +263,15 @@ class BatchRunTest extends BatchTest {
         long_.request("exit 3").run().exitedWith(3);
         batch.request("true").run().exitedWith(0);
         String csv = batch.batch("history", "--format", "csv").run().exitedWith(0).errIs("").out();
-        List<List<String>> lines = parseCsv(csv);
-        assertEquals(List.of("id", "task", "host", "user", "start", "duration", "status", "exit", "contentions"), lines.get(0));
-        assertEquals(3, lines.size(), csv);
-        assertEquals("1", lines.get(2).get(0));
-        assertEquals(long_.task.lock.toString(), lines.get(2).get(1));
-        assertEquals(List.of("FAILED", "EXIT_3", "0"), lines.get(2).subList(6, 9));
+        assertEquals(3, csv.split("\r\n").length, csv);
+        List<CSVRecord> executions = CSVFormat.RFC4180.builder().setHeader().get().parse(new StringReader(csv)).getRecords();
+        assertEquals(List.of("id", "task", "host", "user", "start", "duration", "status", "exit", "contentions"),
+            executions.get(0).getParser().getHeaderNames());
+        assertEquals(2, executions.size(), csv);
+        CSVRecord first = executions.get(1);
+        assertEquals("1", first.get("id"));
+        assertEquals(long_.task.lock.toString(), first.get("task"));
+        assertEquals(List.of("FAILED", "EXIT_3", "0"), List.of(first.get("status"), first.get("exit"), first.get("contentions")));
         Result plain = batch.batch("history").run().exitedWith(0).outContains(long_.task.lock.toString());
         assertEquals(3, plain.out().split("\n").length);
         for (int columns : new int[] {110, 140}) {
@@ -281,34 +287,6 @@ class BatchRunTest extends BatchTest {
         Result result = new Program(directory, "script", "-qec", command, "/dev/null")
             .env("XDG_STATE_HOME", directory.resolve("state").toString()).run().exitedWith(0);
         return result.out().replace("\r", "");
-    }
-
-    /** RFC 4180. */
-    private static List<List<String>> parseCsv(String text) {
-        List<List<String>> lines = new ArrayList<>();
-        List<String> line = new ArrayList<>();
-        StringBuilder cell = new StringBuilder();
-        boolean quoted = false;
-        for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            if (c == '"' && quoted && i + 1 < text.length() && text.charAt(i + 1) == '"') {
-                cell.append(text.charAt(++i));
-            } else if (c == '"') {
-                quoted = !quoted;
-            } else if (quoted || c != ',' && c != '\r') {
-                cell.append(c);
-            } else {
-                line.add(cell.toString());
-                cell.setLength(0);
-                if (c == '\r') {
-                    assertEquals('\n', text.charAt(++i));
-                    lines.add(line);
-                    line = new ArrayList<>();
-                }
-            }
-        }
-        assertTrue(!quoted && line.isEmpty() && cell.length() == 0, text);
-        return lines;
     }
 
     @Test

@@ -103,31 +103,21 @@ final class BatchTask {
     }
 
     /** Executions, newest first, as {@code history --format json} tells them. */
-    List<Map<String, String>> history(String... filters) throws SQLException {
+    List<Map<String, String>> history(String... filters) {
         return parse(batch("history", "--format", "json").with(filters).run().exitedWith(0).errIs("").out());
     }
 
-    Map<String, String> newest() throws SQLException {
+    Map<String, String> newest() {
         return history("--limit", "1").get(0);
     }
 
-    /** An array of JSON objects, parsed by SQLite. */
-    static List<Map<String, String>> parse(String json) throws SQLException {
-        List<Map<String, String>> objects = new ArrayList<>();
-        try (Connection connection = DriverManager.getConnection("jdbc:sqlite::memory:");
-                PreparedStatement select = connection.prepareStatement("SELECT o.key, m.key, m.value FROM json_each(?) o, json_each(o.value) m")) {
-            select.setString(1, json);
-            ResultSet rows = select.executeQuery();
-            while (rows.next()) {
-                if (rows.getInt(1) == objects.size()) {
-                    objects.add(new LinkedHashMap<>());
-                }
-                objects.get(rows.getInt(1)).put(rows.getString(2), rows.getString(3));
-            }
-        } catch (SQLException e) {
-            throw new SQLException(e.getMessage() + ": " + json, e);
-        }
-        return objects;
+    /** An array of JSON objects, with the text of each value. */
+    static List<Map<String, String>> parse(String json) {
+        return JsonText.objects(json).stream().map(object -> {
+            Map<String, String> texts = new LinkedHashMap<>();
+            object.forEach((name, value) -> texts.put(name, value == null ? null : value.toString()));
+            return texts;
+        }).toList();
     }
 
     static long id(Map<String, String> execution) {
@@ -149,7 +139,7 @@ final class BatchTask {
     }
 
     /** The newest execution ended like this, its steps too, and the lock is free. Returns its id. */
-    long assertEnded(String batchStatus, String exitStatus, Integer processExit, String... steps) throws SQLException {
+    long assertEnded(String batchStatus, String exitStatus, Integer processExit, String... steps) {
         Map<String, String> row = newest();
         assertEquals(batchStatus, row.get("batch_status"), row::toString);
         assertEquals(exitStatus, row.get("exit_status"), row::toString);

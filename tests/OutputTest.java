@@ -6,7 +6,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -177,13 +176,13 @@ class OutputTest extends TaskTest {
         task.request("exec sleep 100", json).with("--timeout", "PT0.3S").run().exitedWith(124);
         assertEquals(List.of("timeout", 124L), List.of(last(log).get("event"), last(log).get("exit_status")));
         String err = task.request("exit 3", "--log-format", "json").run().exitedWith(3).err();
-        assertEquals(List.of("started", "failed"), err.lines().map(line -> new JsonReader(line).object().get("event")).toList());
+        assertEquals(List.of("started", "failed"), err.lines().map(line -> JsonText.object(line).get("event")).toList());
     }
 
     private static List<Map<String, Object>> jsonLines(Path log) throws IOException {
         List<Map<String, Object>> lines = new ArrayList<>();
         for (String line : Files.readAllLines(log)) {
-            Map<String, Object> object = new JsonReader(line).object();
+            Map<String, Object> object = JsonText.object(line);
             assertTrue(object.keySet().containsAll(Set.of("time", "level", "event", "message", "run_id", "lockfile")), line);
             assertTrue(((String) object.get("time")).matches(TIME + "\\.[0-9]{3}Z"), line);
             lines.add(object);
@@ -380,71 +379,6 @@ class OutputTest extends TaskTest {
 
     private static Map<String, Object> json(Result result) {
         assertTrue(result.out().endsWith("}\n") && result.out().indexOf('\n') == result.out().length() - 1, result.out());
-        return new JsonReader(result.out().strip()).object();
-    }
-
-    /** A strict reader of RFC 8259, without white space, which the program does not write. */
-    private static final class JsonReader {
-        private static final Pattern NUMBER = Pattern.compile("-?(0|[1-9][0-9]*)(\\.[0-9]+)?");
-        private final String text;
-        private int at;
-
-        JsonReader(String text) {
-            this.text = text;
-        }
-
-        Map<String, Object> object() {
-            Map<String, Object> object = members();
-            expect(at == text.length());
-            return object;
-        }
-
-        private Map<String, Object> members() {
-            Map<String, Object> members = new LinkedHashMap<>();
-            expect(text.charAt(at++) == '{');
-            do {
-                String name = string();
-                expect(text.charAt(at++) == ':');
-                expect(members.put(name, value()) == null);
-            } while (text.charAt(at++) == ',');
-            expect(text.charAt(at - 1) == '}');
-            return members;
-        }
-
-        private Object value() {
-            if (text.charAt(at) == '{') {
-                return members();
-            }
-            if (text.charAt(at) == '"') {
-                return string();
-            }
-            Matcher number = NUMBER.matcher(text).region(at, text.length());
-            expect(number.lookingAt());
-            at = number.end();
-            return number.group(2) == null ? (Object) Long.valueOf(number.group()) : Double.valueOf(number.group());
-        }
-
-        private String string() {
-            StringBuilder string = new StringBuilder();
-            expect(text.charAt(at++) == '"');
-            for (char c; (c = text.charAt(at++)) != '"';) {
-                expect(c >= ' ');
-                if (c != '\\') {
-                    string.append(c);
-                } else if ((c = text.charAt(at++)) == 'u') {
-                    string.append((char) Integer.parseInt(text.substring(at, at + 4), 16));
-                    at += 4;
-                } else {
-                    int escape = "\"\\/bfnrt".indexOf(c);
-                    expect(escape >= 0);
-                    string.append("\"\\/\b\f\n\r\t".charAt(escape));
-                }
-            }
-            return string.toString();
-        }
-
-        private void expect(boolean right) {
-            assertTrue(right, () -> "no JSON at " + at + ": " + text);
-        }
+        return JsonText.object(result.out());
     }
 }
