@@ -23,7 +23,6 @@ class BatchAuditTest extends BatchTest {
     private static final int KILLS = 50;
     private static final int KILLS_AT_ONCE = 5;
 
-
     @Test
     void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
         assertAllKept(batch);

@@ -30,7 +30,6 @@ import org.xml.sax.SAXException;
 class BatchPortabilityTest extends TaskTest {
     private static final String JOB = "META-INF/batch-jobs/taskrunner.xml";
 
-
     @Test
     void theJobIsValidAgainstTheStandardsSchema() throws Exception {
         SchemaFactory factory = SchemaFactory.newInstance(XMLConstants.W3C_XML_SCHEMA_NS_URI);

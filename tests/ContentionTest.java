@@ -19,7 +19,6 @@ import org.junit.jupiter.api.Test;
 class ContentionTest extends TaskTest {
     private static final String SHELL = "/bin/sh -c cd ";
 
-
     @Test
     void ofTwelveRequestsAtOnceOneRunsAndElevenAreCounted() {
         assertOneRunsAndTheOthersAreCounted(12);

@@ -27,7 +27,6 @@ class CrashTest extends TaskTest {
     private static final Pattern CALL = Pattern.compile("(?m)^(\\d+) +(\\w+)\\(");
     private static final Pattern CHANGES_NOTHING = Pattern.compile(".*stat.*|lseek|pread64|read");
 
-
     /** The n-th call of a system call, from 1. */
     private record Step(String call, int occurrence) {
     }

@@ -1,19 +1,15 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Map;
 
 import org.junit.jupiter.api.Test;
 
 class ExitStatusTest extends TaskTest {
     private static final String LOCK_BECOMES_DIRECTORY = "rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\"; ";
-
 
     @Test
     void theCommandsOwnStatusIsUnchanged() {
@@ -30,11 +26,6 @@ class ExitStatusTest extends TaskTest {
             task.request("kill -" + number + " $$").under("env", "--default-signal").run().exitedWith(128 + number)
                 .errContains("command failed with status " + (128 + number) + " (signal " + name + ")"));
         task.assertFree();
-    }
-
-    @Test
-    void theCommandHasTheCallersLimitOfOpenFiles() {
-        task.request("ulimit -Sn").underShell("ulimit -Sn 256; exec \"$@\"").run().exitedWith(0).outIs("256\n");
     }
 
     @Test
@@ -71,50 +62,6 @@ class ExitStatusTest extends TaskTest {
     }
 
     @Test
-    void aLockFileThatCannotBeCreatedIs73() throws IOException {
-        Path no = directory.resolve("no/such");
-        request(no.resolve("task.lock"), task.counter).run().exitedWith(73).errContains("no such folder: mkdir -p " + no);
-        Path file = Files.writeString(directory.resolve("file"), "");
-        request(file.resolve("task.lock"), task.counter).run().exitedWith(73).errContains(file + " is not a folder");
-        Files.createDirectory(task.lock);
-        task.markingRequest().run().exitedWith(73).errContains("a folder is in its place");
-        Files.delete(task.lock);
-        Files.createSymbolicLink(task.lock, directory.resolve("target"));
-        task.markingRequest().run().exitedWith(73).errContains("a symbolic link is in its place");
-        Files.delete(task.lock);
-        shell("mkfifo task.lock");
-        task.markingRequest().run().exitedWith(73).errContains("a special file is in its place");
-        Files.delete(task.lock);
-        assertFalse(Files.exists(directory.resolve("target"), LinkOption.NOFOLLOW_LINKS));
-        task.assertDidNotRun();
-        task.assertFree();
-    }
-
-    @Test
-    void aFolderThatTheUserMayNotWriteIs73() throws IOException {
-        Path mine = Files.createDirectory(directory.resolve("mine"));
-        Files.setPosixFilePermissions(mine, PosixFilePermissions.fromString("rwxr-xr-x"));
-        request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73).errContains("permission denied")
-            .errContains("see that this user may write in " + mine);
-        request(task.lock, mine.resolve("task.count")).asNobody().run().exitedWith(74)
-            .errContains("folder " + mine + " is not writable");
-        assertEquals(0, mine.toFile().list().length);
-        task.assertDidNotRun();
-        task.assertFree();
-    }
-
-    @Test
-    void aFileSystemWithoutHardLinksIs73AndKeepsTheCounter() throws IOException {
-        Files.writeString(task.counter, "2\n");
-        task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link,linkat", "-e",
-            "inject=link,linkat:error=EPERM").run().exitedWith(73).errContains("cannot create lock file " + task.lock)
-            .errContains("it needs a file system with hard links");
-        assertEquals(2, task.count());
-        task.assertDidNotRun();
-        task.assertFree();
-    }
-
-    @Test
     void aLockFileThatBecameAFolderIs74UnlessASignalOrTheTimeoutEndedTheCommand() throws IOException {
         task.request(LOCK_BECOMES_DIRECTORY + "exit 3").run().exitedWith(74)
             .errContains("lock file " + task.lock + " has become a folder (EISDIR): remove it with: rmdir " + task.lock);
@@ -125,12 +72,6 @@ class ExitStatusTest extends TaskTest {
         stopped.signal("TERM");
         stopped.result().exitedWith(143).errContains("EISDIR");
         assertTrue(Files.isDirectory(task.lock));
-    }
-
-    @Test
-    void aCounterFileWithoutAFolderIs74() {
-        request(task.lock, directory.resolve("no/task.count")).run().exitedWith(74).outIs("").errContains("no such folder: mkdir -p");
-        task.assertFree();
     }
 
     @Test

@@ -13,12 +13,11 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 
 /** What a request and {@code status} make of each kind of lock. Needs root, for other users and pid namespaces. */
-class LockVerdictTest extends TaskTest {
+class LockStateTest extends TaskTest {
     private static final String[] OWN_PID_NAMESPACE = {"unshare", "-pf", "--mount-proc", "--"};
     private static final int FREE = 0;
     private static final int HELD = 20;
     private static final int LEFT_BEHIND = 21;
-
 
     @Test
     void aFreeLockIsFree() {
