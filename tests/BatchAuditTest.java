@@ -1,6 +1,3 @@
-//SOURCES BatchTask.java
-//SOURCES BatchLoop.java
-
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
@@ -16,32 +13,15 @@ import java.util.Random;
 import java.util.Set;
 import java.util.stream.Stream;
 
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** Every request leaves a row that tells the truth, in the embedded database. Some of these tests mostly wait. */
 @Execution(ExecutionMode.CONCURRENT)
-class BatchAuditTest {
+class BatchAuditTest extends BatchTest {
     private static final int KILLS = 50;
     private static final int KILLS_AT_ONCE = 5;
-
-    @TempDir
-    Path folder;
-    private BatchTask batch;
-
-    @BeforeEach
-    void task() {
-        batch = new BatchTask(folder);
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
 
     @Test
     void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
@@ -52,7 +32,7 @@ class BatchAuditTest {
     /** On a repository that is not there yet. */
     static void assertAllKept(BatchTask batch) throws Exception {
         batch.task.threshold = 1000;
-        List<Program.Running> loops = Stream.generate(() -> batch.program("BatchLoop", "20").with(batch.arguments("echo '#' >>ran; sleep 0.02"))
+        List<Running> loops = Stream.generate(() -> batch.program("BatchLoop", "20").with(batch.arguments("echo '#' >>ran; sleep 0.02"))
             .start()).limit(8).toList();
         loops.forEach(loop -> loop.result().exitedWith(0).errHasNo("ERROR").errHasNo("internal error").errHasNo("is gone"));
         List<Map<String, String>> rows = batch.history("--limit", "0");
@@ -77,7 +57,7 @@ class BatchAuditTest {
         }
         assertEquals(160, commands.size());
         assertTrue(counter > 0 && acquired > 8, counter + " contentions, " + acquired + " runs");
-        List<String> lines = Program.read(batch.task.folder.resolve("ran")).lines().sorted().toList();
+        List<String> lines = Program.read(batch.task.directory.resolve("ran")).lines().sorted().toList();
         assertEquals(lines, ran.stream().sorted().toList());
         assertContentionsAreCounted(rows, batch.task.count());
         batch.task.assertFree();
@@ -114,26 +94,24 @@ class BatchAuditTest {
         Random random = new Random();
         List<BatchTask> tasks = new ArrayList<>();
         for (int i = 0; i < KILLS_AT_ONCE; i++) {
-            BatchTask task = i < 2 ? batch : batch.other(folder.resolve("task" + i));
+            BatchTask task = i < 2 ? batch : batch.other(directory.resolve("task" + i));
             task.task.threshold = 1000;
             tasks.add(task);
         }
         batch.request("true").run().exitedWith(0);
         int landed = 0;
         for (int round = 0; round < KILLS / KILLS_AT_ONCE; round++) {
-            List<Program.Running> runners = tasks.stream().map(task -> task.program("BatchLoop", "1000").with(task.arguments("sleep 0.03; : # " + folder)).start())
+            List<Running> runners = tasks.stream().map(task -> task.program("BatchLoop", "1000").with(task.arguments("sleep 0.03; : # " + directory)).start())
                 .toList();
             runners.get(random.nextInt(KILLS_AT_ONCE)).awaitErr("job execution ");
             Program.sleep(random.nextInt(500));
-            for (Program.Running runner : runners) {
+            for (Running runner : runners) {
                 assertTrue(runner.alive(), runner::toString);
                 runner.kill();
                 Program.sleep(random.nextInt(30));
             }
-            runners.forEach(Program.Running::result);
         }
-        Program.await("the commands of dead runners have ended", () -> Program.processesWith("sh -c -- sleep 0.03; : ").stream()
-            .noneMatch(Program.processesWith(folder.toString())::contains));
+        Program.awaitDeath(Program.processesOf(directory));
         List<Map<String, String>> rows = batch.history("--limit", "0");
         for (Map<String, String> row : rows) {
             assertTrue(row.get("ended") != null, row::toString);
@@ -158,33 +136,28 @@ class BatchAuditTest {
 
     @Test
     void theNextRunSettlesADeadOneOfItsTaskButNeitherAContenderNorAnotherTaskInFlight() throws Exception {
-        Program.Running killed = batch.hold();
-        Program.Running contender = batch.request("echo contender", "--wait", "60s").start();
+        Running killed = batch.hold();
+        Running contender = batch.request("echo contender", "--wait", "60s").start();
         contender.awaitErr("job execution 2 ");
-        BatchTask otherTask = batch.other(folder.resolve("other"));
-        Program.Running other = otherTask.hold();
+        BatchTask otherTask = batch.other(directory.resolve("other"));
+        Running other = otherTask.hold();
         killed.kill();
-        killed.result();
         assertEquals("STARTED", batch.history("--status", "STARTED", "--lockfile", otherTask.task.lock.toString()).get(0).get("batch_status"));
-        batch.task.finish();
-        contender.result().exitedWith(0);
+        task.finish(contender);
         List<String> rows = batch.query("SELECT job_execution_id, batchstatus, exitstatus, coalesce(evidence, '') FROM taskrunner_execution"
             + " JOIN job_execution ON jobexecutionid = job_execution_id ORDER BY 1");
         assertEquals("1 FAILED KILLED its runner, pid " + killed.pid() + ", is dead", rows.get(0));
         assertEquals("2 COMPLETED SUCCEEDED ", rows.get(1));
         assertEquals("3 STARTED null ", rows.get(2));
-        otherTask.task.finish();
-        other.result().exitedWith(0);
+        otherTask.task.finish(other);
         assertSound();
     }
 
     @Test
     void aRunThatAcquiresTheLockSettlesTheDeadWithoutAReport() throws Exception {
-        Program.Running killed = batch.hold();
+        Running killed = batch.hold();
         killed.kill();
-        killed.result();
-        batch.task.finish();
-        Program.await("the command has ended", () -> Program.processesWith("sh -c -- touch " + folder).isEmpty());
+        task.finishOrphan();
         batch.request("true").run().exitedWith(0);
         assertEquals(List.of("FAILED KILLED its runner, pid " + killed.pid() + ", is dead"), batch.query("SELECT batchstatus, exitstatus, evidence"
             + " FROM taskrunner_execution JOIN job_execution ON jobexecutionid = job_execution_id WHERE job_execution_id = 1"));
@@ -193,27 +166,25 @@ class BatchAuditTest {
 
     @Test
     void aKilledContenderIsSettledWhileTheLockIsHeld() throws Exception {
-        Program.Running holder = batch.hold();
-        Program.Running contender = batch.request("true", "--wait", "60s").start().awaitErr("job execution 2 ");
+        Running holder = batch.hold();
+        Running contender = batch.request("true", "--wait", "60s").start().awaitErr("job execution 2 ");
         contender.kill();
-        contender.result();
         List<Map<String, String>> rows = batch.history();
         assertEquals("KILLED", rows.get(0).get("exit_status"));
         assertNull(rows.get(0).get("acquired"));
         assertNull(rows.get(1).get("ended"));
-        batch.task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         assertSound();
     }
 
     @Test
     void theRowOfARunWhoseDatabaseIsMovedAwayArrivesWhenItIsBack() throws Exception {
         batch.request("true").run().exitedWith(0);
-        Program.Running runner = batch.hold();
-        Path away = folder.resolve("away");
+        Running runner = batch.hold();
+        Path away = directory.resolve("away");
         Files.move(batch.state, away);
-        batch.task.finish();
-        Program.await("the lock is free", () -> !Files.exists(batch.task.lock));
+        task.finish();
+        Program.await("the lock is free", () -> !Files.exists(task.lock));
         assertTrue(runner.alive(), "it does not wait for its database");
         Files.createDirectories(away.resolve("output"));
         moveBack(away);
@@ -235,9 +206,8 @@ class BatchAuditTest {
     }
 
     /** Whatever the run has made in its place meanwhile goes. */
-    private void moveBack(Path away) throws Exception {
-        assertEquals(0, new ProcessBuilder("sh", "-c", "rm -rf \"$1\" && mv \"$2\" \"$1\"", "sh", batch.state.toString(), away.toString()).inheritIO()
-            .start().waitFor());
+    private void moveBack(Path away) {
+        shell("rm -rf \"$1\" && mv \"$2\" \"$1\"", batch.state.toString(), away.toString());
     }
 
     @Test
@@ -245,7 +215,7 @@ class BatchAuditTest {
         batch.request("true").run().exitedWith(0);
         batch.request("rm " + batch.database() + "*; echo done; exit 3").run().exitedWith(3).outIs("done\n")
             .errContains("is gone: the outcome of job execution 2 is kept in " + batch.state);
-        batch.task.assertFree();
+        task.assertFree();
         try (Stream<Path> spooled = Files.list(batch.state.resolve("spool"))) {
             assertEquals(1, spooled.peek(file -> assertEquals(1, Program.read(file).lines().count())).count());
         }
@@ -261,12 +231,11 @@ class BatchAuditTest {
 
     @Test
     void aRunnerKilledWhileItsRowIsSpooledByNobodyIsStillSettled() throws Exception {
-        Program.Running runner = batch.hold();
-        Files.move(batch.state, folder.resolve("away"));
+        Running runner = batch.hold();
+        Files.move(batch.state, directory.resolve("away"));
         runner.kill();
-        runner.result();
-        moveBack(folder.resolve("away"));
-        batch.task.finish();
+        moveBack(directory.resolve("away"));
+        task.finish();
         assertEquals("KILLED", batch.newest().get("exit_status"));
         assertFalse(Files.exists(batch.state.resolve("spool")) && Files.list(batch.state.resolve("spool")).findAny().isPresent());
     }

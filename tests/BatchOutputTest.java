@@ -1,5 +1,3 @@
-//SOURCES BatchTask.java
-
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -11,55 +9,31 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Stream;
 
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /** Where the output of a command goes when its executions are kept. */
-class BatchOutputTest {
-    @TempDir
-    Path folder;
-    private BatchTask batch;
-
-    @BeforeEach
-    void task() {
-        batch = new BatchTask(folder);
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
-
+class BatchOutputTest extends BatchTest {
     @Test
     void outputGoesToBothStreamsAndIntoTheFile() throws Exception {
-        Program.Running runner = batch.request("echo out; echo err >&2; [ -t 1 ] && echo terminal; printf 'no end of line \\377\\0'").start();
+        Running runner = batch.request("echo out; echo err >&2; [ -t 1 ] && echo terminal; printf 'no end of line \\377\\0'").start();
         Program.await("it has ended", () -> !runner.alive());
-        assertArrayEquals("out\nno end of line ÿ\0".getBytes(StandardCharsets.ISO_8859_1), Files.readAllBytes(stdout()));
+        assertArrayEquals("out\nno end of line ÿ\0".getBytes(StandardCharsets.ISO_8859_1), Files.readAllBytes(runner.out));
         assertTrue(runner.err().contains("\nerr\n"), runner::err);
-        assertEquals(Files.size(stdout()) + 4, Files.size(output()));
+        assertEquals(Files.size(runner.out) + 4, Files.size(output()));
         String kept = Files.readString(output(), StandardCharsets.ISO_8859_1);
         assertTrue(kept.contains("out\n") && kept.contains("err\n") && kept.contains("no end of line"), kept);
-    }
-
-    /** The only file with standard output of a program, byte for byte. */
-    private Path stdout() throws Exception {
-        try (Stream<Path> files = Files.list(folder)) {
-            return files.filter(file -> file.getFileName().toString().startsWith("stdout-")).findFirst().orElseThrow();
-        }
     }
 
     @Test
     void of100MegabytesTheFirstAndTheLastHalfAreKept() throws Exception {
         long line = 64;
         long lines = 100 * 1024 * 1024 / line;
-        batch.request("awk 'BEGIN { for (i = 0; i < " + lines + "; i++) printf(\"%063d\\n\", i) }'").run().exitedWith(0);
-        assertEquals(lines * line, Files.size(stdout()));
+        Path stdout = batch.request("awk 'BEGIN { for (i = 0; i < " + lines + "; i++) printf(\"%063d\\n\", i) }'").run().exitedWith(0).program().out;
+        assertEquals(lines * line, Files.size(stdout));
         long limit = 10 << 20;
         String mark = "\n[" + (lines * line - limit) + " bytes left out]\n";
         assertEquals(limit + mark.length(), Files.size(output()));
-        try (RandomAccessFile kept = new RandomAccessFile(output().toFile(), "r"); RandomAccessFile all = new RandomAccessFile(stdout().toFile(), "r")) {
+        try (RandomAccessFile kept = new RandomAccessFile(output().toFile(), "r"); RandomAccessFile all = new RandomAccessFile(stdout.toFile(), "r")) {
             assertArrayEquals(part(all, 0, limit / 2), part(kept, 0, limit / 2));
             assertEquals(mark, new String(part(kept, limit / 2, mark.length()), StandardCharsets.UTF_8));
             assertArrayEquals(part(all, lines * line - limit / 2, limit / 2), part(kept, limit / 2 + mark.length(), limit / 2));
@@ -105,13 +79,13 @@ class BatchOutputTest {
     void aBackgroundProcessThatKeepsThePipeOpenDelaysNothing() throws Exception {
         String sleeper = "sleep 47." + ProcessHandle.current().pid();
         String command = "setsid env -i " + sleeper + " & echo started";
-        List<Program.Running> runners = new java.util.ArrayList<>();
+        List<Running> runners = new java.util.ArrayList<>();
         for (int i = 0; i < 6; i++) {
-            runners.add(batch.other(folder.resolve("task" + i)).request(command).start());
+            runners.add(batch.other(directory.resolve("task" + i)).request(command).start());
         }
         runners.forEach(runner -> runner.result().exitedWith(0).outIs("started\n").errContains("command succeeded"));
         assertEquals(6, Program.processesWith(sleeper).size(), "the background processes have ended");
-        Program.killProcessesWith(sleeper);
+        Program.killProcessesOf(directory);
         for (Path output : outputs()) {
             assertEquals("started\n", Program.read(output));
         }
@@ -124,10 +98,9 @@ class BatchOutputTest {
         batch.request("seq 20000").under("bash", "-c", pipe, "sh").run().exitedWith(0).outIs("108894\n");
         assertEquals(108894, Files.size(output()));
         Files.delete(output());
-        Program.Running stuck = batch.request("echo $$ >started; yes", "--timeout", "1s").under("bash", "-c", "\"$@\" | sleep 50", "sh").start();
-        Program.await("it runs", () -> Files.exists(folder.resolve("started")));
+        Running stuck = task.start(batch.request(task.markStart() + "; yes", "--timeout", "1s").under("bash", "-c", "\"$@\" | sleep 50", "sh"));
         Program.await("only the shell is left, which waits for the reader",
-            () -> Program.processesWith("taskrunnerbatch --command echo").size() == 1);
+            () -> Program.processesWith("taskrunnerbatch --command touch " + directory).size() == 1);
         assertEquals("TIMEOUT", batch.newest().get("exit_status"));
         stuck.kill();
     }
@@ -148,15 +121,14 @@ class BatchOutputTest {
 
     @Test
     void aKilledRunnerLeavesTheBeginningAndTheLatestOutput() throws Exception {
-        Program.Running runner = batch.request("seq 5000; " + batch.task.untilFinish(), "--output-limit", "2000").start();
+        Running runner = batch.request("seq 5000; " + task.untilFinish(), "--output-limit", "2000").start();
         Program.await("all output is kept", () -> outputs().stream().anyMatch(file -> file.toString().endsWith(".latest")
             && Program.read(file).endsWith("\n5000\n")));
         runner.kill();
-        runner.result();
         Path file = outputs().get(0);
         assertEquals(digits(1000), Program.read(file));
         batch.show(1).outContains("status             FAILED, KILLED\n").outContains("\n  4999\n  5000\n");
-        batch.task.finish();
+        task.finish();
     }
 
     @Test
@@ -168,7 +140,7 @@ class BatchOutputTest {
 
     @Test
     void aStoppedCommandsOutputIsKept() throws Exception {
-        Program.Running runner = batch.task.hold(batch.request("echo before; trap 'echo in trap; exit 1' TERM; " + batch.task.untilFinish()));
+        Running runner = task.hold(batch.request("echo before; trap 'echo in trap; exit 1' TERM; " + task.untilFinish()));
         runner.signal("TERM");
         runner.result().exitedWith(143).outIs("before\nin trap\n");
         String kept = Program.read(output());

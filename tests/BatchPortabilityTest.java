@@ -6,14 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
 import java.io.StringReader;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
-import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 
 import javax.xml.XMLConstants;
 import javax.xml.transform.stream.StreamSource;
@@ -25,22 +23,12 @@ import jakarta.batch.runtime.BatchRuntime;
 import jakarta.batch.runtime.JobExecution;
 import jakarta.batch.runtime.StepExecution;
 import jakarta.inject.Named;
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import org.xml.sax.SAXException;
 
 /** The job is standard Jakarta Batch: valid, and it runs unchanged on another runtime, Apache BatchEE. */
-class BatchPortabilityTest {
+class BatchPortabilityTest extends TaskTest {
     private static final String JOB = "META-INF/batch-jobs/taskrunner.xml";
-
-    @TempDir
-    Path folder;
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
 
     @Test
     void theJobIsValidAgainstTheStandardsSchema() throws Exception {
@@ -48,7 +36,7 @@ class BatchPortabilityTest {
         factory.setProperty(XMLConstants.ACCESS_EXTERNAL_SCHEMA, "");
         factory.setProperty(XMLConstants.ACCESS_EXTERNAL_DTD, "");
         Validator validator = factory.newSchema(JobOperator.class.getResource("/xsd/jobXML_2_0.xsd")).newValidator();
-        String job = Program.read(Program.ROOT.resolve("batch").resolve(JOB));
+        String job = Program.read(Project.ROOT.resolve("batch").resolve(JOB));
         validator.validate(new StreamSource(new StringReader(job)));
         String broken = job.replace("<batchlet ref=\"runCommand\"/>", "<batchlet name=\"runCommand\"/>");
         assertThrows(SAXException.class, () -> validator.validate(new StreamSource(new StringReader(broken))));
@@ -56,80 +44,66 @@ class BatchPortabilityTest {
 
     @Test
     void theJobRunsOnApacheBatchEe() throws Exception {
-        Program.Task task = new Program.Task(folder);
-        Program.Task held = new Program.Task(Files.createDirectories(folder.resolve("held")));
-        Program.Running holder = held.hold();
-        List<String> lines = onBatchEe(task.lock, held.lock);
+        Task held = new Task(Files.createDirectories(directory.resolve("held")));
+        Running holder = held.hold();
+        Result result = onBatchEe(task.lock, held.lock);
         held.finish();
         holder.result().exitedWith(0);
         String acquired = " acquireLock=ACQUIRED resetCounter=RESET";
         assertEquals(List.of("COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
             "FAILED EXIT_3" + acquired + " runCommand=EXIT_3 releaseLock=RELEASED",
             "COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
-            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1"), lines, () -> Program.read(folder.resolve("err")));
-        assertEquals("ran\nran\n", Program.read(folder.resolve("ran")));
+            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1"), result.out().lines().toList(), result::toString);
+        assertEquals(2, task.marks());
         assertEquals(1, held.count());
         task.assertFree();
         held.assertFree();
     }
 
     /** The artifacts by name for a runtime without CDI, and no database of its own. */
-    private List<String> onBatchEe(Path... locks) throws Exception {
+    private Result onBatchEe(Path... locks) throws Exception {
         StringBuilder artifacts = new StringBuilder("<batch-artifacts xmlns=\"https://jakarta.ee/xml/ns/jakartaee\" version=\"2.0\">\n");
         for (Class<?> artifact : Workflow.ARTIFACTS) {
             artifacts.append("<ref id=\"" + artifact.getAnnotation(Named.class).value() + "\" class=\"" + artifact.getName() + "\"/>\n");
         }
-        Path resources = Files.createDirectories(folder.resolve("resources/META-INF")).getParent();
+        Path resources = Files.createDirectories(directory.resolve("resources/META-INF")).getParent();
         Files.writeString(resources.resolve("META-INF/batch.xml"), artifacts + "</batch-artifacts>\n");
         Files.writeString(resources.resolve("batchee.properties"),
             "PersistenceManagerService=org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n");
         Path classes = Path.of(taskrunnerbatch.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        String classPath = resources + File.pathSeparator + classes + File.pathSeparator
-            + execute(List.of(Program.ROOT.resolve("jbang").toString(), Program.ROOT.resolve("tests/batchee.java").toString())).strip();
-        assertTrue(!classPath.contains("jberet") && classPath.contains("batchee-jbatch"), classPath);
-        List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp", classPath,
-            OnBatchEe.class.getName(), folder.toString()));
-        for (Path lock : locks) {
-            line.add(lock.toString());
-        }
-        return execute(line).lines().toList();
-    }
-
-    private String execute(List<String> line) throws Exception {
-        Path err = folder.resolve("err");
-        ProcessBuilder builder = new ProcessBuilder(line).redirectError(err.toFile());
-        builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
-        Process process = builder.start();
-        String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, () -> line + "\n" + out + "\n" + Program.read(err));
-        return out;
+        String batchEe = Program.jbang(directory, Project.ROOT.resolve("tests/batchee.java").toString()).run().exitedWith(0)
+            .out().strip();
+        assertTrue(!batchEe.contains("jberet") && batchEe.contains("batchee-jbatch"), batchEe);
+        return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
+            String.join(File.pathSeparator, resources.toString(), classes.toString(), batchEe), OnBatchEe.class.getName(),
+            directory.toString()).with(Stream.of(locks).map(Path::toString).toArray(String[]::new)).with(task.mark()).run().exitedWith(0);
     }
 
     /** The child process: no class of JBeret or Weld is on its class path. */
     static final class OnBatchEe {
         public static void main(String[] args) throws Exception {
-            Path folder = Path.of(args[0]);
+            Path directory = Path.of(args[0]);
             JobOperator operator = BatchRuntime.getJobOperator();
             if (!operator.getClass().getName().startsWith("org.apache.batchee.")) {
                 throw new IllegalStateException("not BatchEE: " + operator.getClass());
             }
-            Repository repository = Repository.open(Location.parse("jdbc:sqlite:" + folder + "/executions.db", Map.of("XDG_STATE_HOME", args[0])));
-            tell(operator, operator.start("taskrunner", run(repository, folder, args[1], "echo ran >>" + folder + "/ran")));
-            long failed = operator.start("taskrunner", run(repository, folder, args[1], "exit 3"));
+            Repository repository = Repository.open(Location.parse("jdbc:sqlite:" + directory + "/executions.db", Map.of("XDG_STATE_HOME", args[0])));
+            tell(operator, operator.start("taskrunner", run(repository, directory, args[1], args[3])));
+            long failed = operator.start("taskrunner", run(repository, directory, args[1], "exit 3"));
             tell(operator, failed);
-            tell(operator, operator.restart(failed, run(repository, folder, args[1], "echo ran >>" + folder + "/ran")));
-            tell(operator, operator.start("taskrunner", run(repository, folder, args[2], "echo never >>" + folder + "/ran")));
+            tell(operator, operator.restart(failed, run(repository, directory, args[1], args[3])));
+            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
             System.exit(0);
         }
 
-        private static Properties run(Repository repository, Path folder, String lock, String command) throws Exception {
+        private static Properties run(Repository repository, Path directory, String lock, String command) throws Exception {
             Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, new String[] {"--command", command, "--lockfile", lock, "--threshold",
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
             Holder owner = execution.holder;
             RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
                 owner.runner().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
-            new AuditedRun(execution, repository, row, new OutputFile(folder.resolve("output"), 1000, null, execution.log), folder.toFile());
+            new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile());
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());
             return parameters;

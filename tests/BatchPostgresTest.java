@@ -1,13 +1,8 @@
-//SOURCES BatchTask.java
-//SOURCES BatchLoop.java
-
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.nio.file.Files;
@@ -17,33 +12,27 @@ import java.sql.DriverManager;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInfo;
-import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** What the audit trail promises, kept by a PostgreSQL server of the tests' own. Needs Debian's postgresql, and root. */
 @Execution(ExecutionMode.CONCURRENT)
-class BatchPostgresTest {
+class BatchPostgresTest extends BatchTest {
     private static final String PASSWORD = "it's a: \\secret";
     private static Server server;
 
-    @TempDir
-    Path folder;
-    private BatchTask batch;
     private String database;
 
-    /** A server on a free port of the loopback interface, its data in a folder of its own, run by the user postgres. */
+    /** A server on a free port of the loopback interface, its data in a directory of its own, run by the user postgres. */
     private static final class Server {
-        final Path folder;
+        final Path directory;
         final int port;
         private final Path programs;
 
@@ -54,25 +43,25 @@ class BatchPostgresTest {
                     .max(java.util.Comparator.comparing(Path::toString))
                     .orElseGet(() -> fail("no /usr/lib/postgresql/*/bin/initdb: install Debian's package postgresql for this test"));
             }
-            folder = Files.createTempDirectory("taskrunner-postgres");
+            directory = Files.createTempDirectory("taskrunner-postgres");
             try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
                 port = free.getLocalPort();
             }
-            Path password = Files.writeString(folder.resolve("password"), PASSWORD + "\n");
-            shell("chown -R postgres \"$1\"", folder.toString());
-            asPostgres("initdb", "-D", folder + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile=" + password, "-E", "UTF8",
+            Path password = Files.writeString(directory.resolve("password"), PASSWORD + "\n");
+            shell("chown -R postgres \"$1\"", directory.toString());
+            asPostgres("initdb", "-D", directory + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile=" + password, "-E", "UTF8",
                 "--locale=C.UTF-8", "--no-sync");
             start();
         }
 
         void start() {
-            asPostgres("pg_ctl", "-w", "-D", folder + "/data", "-l", folder + "/log", "-o", "-p " + port + " -c listen_addresses=127.0.0.1"
-                + " -c unix_socket_directories=" + folder + " -c fsync=off", "start");
+            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-l", directory + "/log", "-o", "-p " + port + " -c listen_addresses=127.0.0.1"
+                + " -c unix_socket_directories=" + directory + " -c fsync=off", "start");
         }
 
         /** @param mode fast (connections are ended) or immediate (as in a crash) */
         void stop(String mode) {
-            asPostgres("pg_ctl", "-w", "-D", folder + "/data", "-m", mode, "stop");
+            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-m", mode, "stop");
         }
 
         private void asPostgres(String program, String... arguments) {
@@ -83,15 +72,7 @@ class BatchPostgresTest {
         }
 
         private void execute(List<String> line) {
-            try {
-                Path out = folder.resolve("out");
-                Process process = new ProcessBuilder(line).directory(folder.toFile()).redirectErrorStream(true).redirectOutput(out.toFile()).start();
-                assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, () -> line + ": " + Program.read(out));
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            } catch (InterruptedException e) {
-                throw new IllegalStateException(e);
-            }
+            new Program(directory, line.toArray(String[]::new)).in(directory).run().exitedWith(0);
         }
 
         void createDatabase(String name) throws Exception {
@@ -102,11 +83,7 @@ class BatchPostgresTest {
 
         void remove() {
             stop("immediate");
-            try {
-                assertEquals(0, new ProcessBuilder("rm", "-r", folder.toString()).inheritIO().start().waitFor());
-            } catch (IOException | InterruptedException e) {
-                throw new IllegalStateException(e);
-            }
+            Project.deleteTree(directory);
         }
 
         void shell(String command, String... arguments) {
@@ -141,13 +118,8 @@ class BatchPostgresTest {
     }
 
     private BatchTask repository(Server server) {
-        return new BatchTask(folder).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/" + database)
+        return new BatchTask(task).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/" + database)
             .env("PGUSER", "postgres");
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
     }
 
     private List<String> query(String sql) throws Exception {
@@ -158,9 +130,9 @@ class BatchPostgresTest {
 
     @Test
     void tenProcessesMakeTheTablesAtTheSameTime() throws Exception {
-        List<Program.Running> runners = new ArrayList<>();
+        List<Running> runners = new ArrayList<>();
         for (int i = 0; i < 10; i++) {
-            runners.add(batch.other(folder.resolve("task" + i)).request("true").start());
+            runners.add(batch.other(directory.resolve("task" + i)).request("true").start());
         }
         runners.forEach(runner -> runner.result().exitedWith(0));
         assertEquals(10, batch.history().size());
@@ -190,19 +162,17 @@ class BatchPostgresTest {
 
     @Test
     void aRestartNeverRunsBesideALiveExecutionOfAnotherHost() throws Exception {
-        Program.Running runner = batch.task.hold(onHost("elsewhere", batch.request(batch.task.untilFinish())));
+        Running runner = task.hold(onHost("elsewhere", batch.request(task.untilFinish())));
         Map<String, String> row = batch.newest();
         assertEquals("elsewhere", row.get("host"));
         assertEquals("STARTED", row.get("batch_status"), "an execution of another host was settled");
         batch.batch("restart", row.get("id")).run().exitedWith(64).errContains("of this job instance is STARTED");
         runner.kill();
-        runner.result();
         batch.batch("restart", row.get("id")).run().exitedWith(64).errContains("of this job instance is STARTED");
-        batch.task.finish();
-        Program.await("the command has ended", () -> Program.processesWith("sh -c -- touch " + folder).isEmpty());
+        task.finishOrphan();
         assertEquals("KILLED", BatchTask.parse(onHost("elsewhere", batch.batch("history", "--format", "json")).run().exitedWith(0).out()).get(0)
             .get("exit_status"));
-        List<Program.Running> restarts = Stream.of("here", "there", "elsewhere").map(host -> onHost(host, batch.batch("restart", row.get("id")))
+        List<Running> restarts = Stream.of("here", "there", "elsewhere").map(host -> onHost(host, batch.batch("restart", row.get("id")))
             .start()).toList();
         assertEquals(List.of(0, 64, 64), restarts.stream().map(restart -> restart.result().status()).sorted().toList(), restarts::toString);
         assertEquals(2, batch.history().size());
@@ -218,15 +188,15 @@ class BatchPostgresTest {
         try {
             server.createDatabase(database);
             BatchTask batch = repository(server).env("PGPASSWORD", PASSWORD);
-            BatchTask other = batch.other(folder.resolve("other"));
-            Program.Running spooling = batch.hold();
-            Program.Running waiting = other.hold();
+            BatchTask other = batch.other(directory.resolve("other"));
+            Running spooling = batch.hold();
+            Running waiting = other.hold();
             server.stop("immediate");
-            batch.task.finish();
-            batch.request("touch never").run().exitedWith(69).errContains("cannot be opened");
-            assertFalse(Files.exists(folder.resolve("never")));
+            task.finish();
+            batch.markingRequest().run().exitedWith(69).errContains("cannot be opened");
+            task.assertDidNotRun();
             spooling.result().exitedWith(0).errContains("is gone: the outcome of job execution 1 is kept in " + batch.state);
-            batch.task.assertFree();
+            task.assertFree();
             other.task.finish();
             Program.await("the lock is free", () -> !Files.exists(other.task.lock));
             assertTrue(waiting.alive(), "it does not wait for its server");
@@ -243,10 +213,10 @@ class BatchPostgresTest {
 
     @Test
     void credentialsComeFromPgpassAndAWrongOneIsSaidBeforeAnythingRuns() throws Exception {
-        batch.env("PGPASSWORD", "sesame").request("touch never").run().exitedWith(69).errContains("password authentication failed")
+        batch.env("PGPASSWORD", "sesame").request(task.mark()).run().exitedWith(69).errContains("password authentication failed")
             .errContains("PGPASSWORD or ~/.pgpass").errHasNo("sesame");
-        assertFalse(Files.exists(folder.resolve("never")));
-        Path pgpass = Files.writeString(folder.resolve("pgpass"), "127.0.0.1:" + server.port + ":*:postgres:"
+        task.assertDidNotRun();
+        Path pgpass = Files.writeString(directory.resolve("pgpass"), "127.0.0.1:" + server.port + ":*:postgres:"
             + PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n");
         Files.setPosixFilePermissions(pgpass, java.nio.file.attribute.PosixFilePermissions.fromString("rw-------"));
         repository(server).env("PGPASSFILE", pgpass.toString()).request("true").run().exitedWith(0);

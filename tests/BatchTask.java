@@ -12,22 +12,23 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** A task of its own and the audit repository that keeps its executions. */
 final class BatchTask {
-    final Program.Task task;
-    /** The folder of the embedded database, of output and spool files. */
+    final Task task;
+    /** The directory of the embedded database, of output and spool files. */
     final Path state;
     private final Map<String, String> environment = new LinkedHashMap<>();
 
-    BatchTask(Path folder) {
-        task = new Program.Task(folder);
-        state = folder.resolve("state/taskrunner");
-        environment.put("XDG_STATE_HOME", folder.resolve("state").toString());
+    BatchTask(Task task) {
+        this.task = task;
+        state = task.directory.resolve("state/taskrunner");
+        environment.put("XDG_STATE_HOME", task.directory.resolve("state").toString());
     }
 
-    private BatchTask(BatchTask of, Path folder) {
-        task = new Program.Task(folder);
+    private BatchTask(BatchTask of, Path directory) {
+        task = new Task(directory);
         state = of.state;
         environment.putAll(of.environment);
     }
@@ -38,8 +39,8 @@ final class BatchTask {
     }
 
     /** Another task in the same repository. */
-    BatchTask other(Path folder) throws Exception {
-        return new BatchTask(this, Files.createDirectories(folder));
+    BatchTask other(Path directory) throws Exception {
+        return new BatchTask(this, Files.createDirectories(directory));
     }
 
     Path database() {
@@ -47,7 +48,7 @@ final class BatchTask {
     }
 
     Program program(String mainClass, String... arguments) {
-        Program program = new Program(task.folder, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED",
+        Program program = Program.java(task.directory, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED",
             "-XX:SharedArchiveFile=" + Archive.FILE, "-Xlog:cds=off");
         environment.forEach(program::env);
         return program;
@@ -59,16 +60,10 @@ final class BatchTask {
 
         private static Path make() {
             try {
-                Path folder = Files.createTempDirectory("taskrunner-archive");
-                Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-                    try {
-                        new ProcessBuilder("rm", "-rf", folder.toString()).inheritIO().start().waitFor();
-                    } catch (java.io.IOException | InterruptedException e) {
-                        throw new IllegalStateException(e);
-                    }
-                }));
-                Path file = folder.resolve("archive.jsa");
-                new Program(folder, "BatchTraining", folder.toString()).jvm("--enable-native-access=ALL-UNNAMED",
+                Path directory = Files.createTempDirectory("taskrunner-archive");
+                Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(directory)));
+                Path file = directory.resolve("archive.jsa");
+                Program.java(directory, "BatchTraining", directory.toString()).jvm("--enable-native-access=ALL-UNNAMED",
                     "-XX:ArchiveClassesAtExit=" + file).run().exitedWith(0);
                 assertTrue(Files.size(file) > 0);
                 return file;
@@ -87,49 +82,42 @@ final class BatchTask {
     }
 
     String[] arguments(String command) {
-        return new String[] {"--command", command, "--lockfile", task.lock.toString(), "--threshold", Integer.toString(task.threshold),
-            "--counter-file", task.counter.toString()};
+        return Stream.concat(Stream.of("--command", command), Stream.of(task.options())).toArray(String[]::new);
+    }
+
+    Program markingRequest(String... more) {
+        return request(task.mark(), more);
     }
 
     /** Starts a request whose command runs until the task's {@code finish}; returns when the command runs. */
-    Program.Running hold(String... more) {
+    Running hold(String... more) {
         return task.hold(request(task.untilFinish(), more));
     }
 
-    Program.Result restart(long id) {
+    Result restart(long id) {
         return batch("restart", Long.toString(id)).run();
     }
 
-    Program.Result show(long id) {
+    Result show(long id) {
         return batch("show", Long.toString(id)).run().exitedWith(0).errIs("");
     }
 
     /** Executions, newest first, as {@code history --format json} tells them. */
-    List<Map<String, String>> history(String... filters) throws SQLException {
+    List<Map<String, String>> history(String... filters) {
         return parse(batch("history", "--format", "json").with(filters).run().exitedWith(0).errIs("").out());
     }
 
-    Map<String, String> newest() throws SQLException {
+    Map<String, String> newest() {
         return history("--limit", "1").get(0);
     }
 
-    /** An array of JSON objects, parsed by SQLite. */
-    static List<Map<String, String>> parse(String json) throws SQLException {
-        List<Map<String, String>> objects = new ArrayList<>();
-        try (Connection connection = DriverManager.getConnection("jdbc:sqlite::memory:");
-                PreparedStatement select = connection.prepareStatement("SELECT o.key, m.key, m.value FROM json_each(?) o, json_each(o.value) m")) {
-            select.setString(1, json);
-            ResultSet rows = select.executeQuery();
-            while (rows.next()) {
-                if (rows.getInt(1) == objects.size()) {
-                    objects.add(new LinkedHashMap<>());
-                }
-                objects.get(rows.getInt(1)).put(rows.getString(2), rows.getString(3));
-            }
-        } catch (SQLException e) {
-            throw new SQLException(e.getMessage() + ": " + json, e);
-        }
-        return objects;
+    /** An array of JSON objects, with the text of each value. */
+    static List<Map<String, String>> parse(String json) {
+        return JsonText.objects(json).stream().map(object -> {
+            Map<String, String> texts = new LinkedHashMap<>();
+            object.forEach((name, value) -> texts.put(name, value == null ? null : value.toString()));
+            return texts;
+        }).toList();
     }
 
     static long id(Map<String, String> execution) {
@@ -137,7 +125,7 @@ final class BatchTask {
     }
 
     /** The steps that {@code show} lists: name, batch status and exit status. */
-    static List<String> steps(Program.Result show) {
+    static List<String> steps(Result show) {
         List<String> steps = new ArrayList<>();
         boolean inSteps = false;
         for (String line : show.out().split("\n")) {
@@ -151,13 +139,13 @@ final class BatchTask {
     }
 
     /** The newest execution ended like this, its steps too, and the lock is free. Returns its id. */
-    long assertEnded(String batchStatus, String exitStatus, Integer processExit, String... steps) throws SQLException {
+    long assertEnded(String batchStatus, String exitStatus, Integer processExit, String... steps) {
         Map<String, String> row = newest();
         assertEquals(batchStatus, row.get("batch_status"), row::toString);
         assertEquals(exitStatus, row.get("exit_status"), row::toString);
         assertEquals(processExit == null ? null : processExit.toString(), row.get("process_exit"), row::toString);
         assertTrue(row.get("ended") != null, row::toString);
-        Program.Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
+        Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
             + (processExit == null ? "" : ", process exit " + processExit) + "\n");
         assertEquals(List.of(steps), steps(show), () -> show.program().toString());
         task.assertFree();

@@ -12,31 +12,12 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /** Many requests for one lock: one runs, all others are counted. */
-class ContentionTest {
+class ContentionTest extends TaskTest {
     private static final String SHELL = "/bin/sh -c cd ";
-
-    @TempDir
-    Path folder;
-    private Program.Task task;
-
-    @BeforeEach
-    void task() {
-        task = new Program.Task(folder);
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
 
     @Test
     void ofTwelveRequestsAtOnceOneRunsAndElevenAreCounted() {
@@ -51,7 +32,7 @@ class ContentionTest {
     @Test
     void ofTwelveRequestsAtOnceOnAStaleLockOneTakesItOverAndElevenAreCounted() {
         leaveAStaleLock();
-        List<Program.Result> results = assertOneRunsAndTheOthersAreCounted(12);
+        List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
         assertEquals(1, results.stream().filter(result -> result.err().contains("took over stale lock")).count());
     }
 
@@ -59,35 +40,34 @@ class ContentionTest {
     void ofTwelveRequestsAtOnceAfterACrashBetweenLinkAndUnlinkOneTakesOverAndElevenAreCounted() throws Exception {
         leaveAStaleLock();
         Files.createLink(task.gate, task.lock);
-        List<Program.Result> results = assertOneRunsAndTheOthersAreCounted(12);
+        List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
         assertEquals(1, results.stream().filter(result -> result.err().contains("took over stale lock")).count());
     }
 
     private void leaveAStaleLock() {
-        Program.Running dead = task.hold();
-        dead.signal("KILL");
-        dead.result().exitedWith(137);
-        Program.killProcessesWith(folder.toString());
+        Running dead = task.hold();
+        dead.kill().exitedWith(137);
+        Program.killProcessesOf(directory);
         assertTrue(Files.exists(task.lock));
     }
 
     /** All start at once; the one whose command runs ends it only when all others have been counted. */
-    private List<Program.Result> assertOneRunsAndTheOthersAreCounted(int requests) {
+    private List<Result> assertOneRunsAndTheOthersAreCounted(int requests) {
         task.threshold = 1000;
-        String command = "echo >> " + folder + "/ran; while [ -d " + folder + " ] && ! [ -e " + folder + "/finish ]; do sleep 0.05; done";
-        List<Program.Running> running = new ArrayList<>();
+        String command = task.mark() + "; " + task.untilFinish();
+        List<Running> running = new ArrayList<>();
         for (int i = 0; i < requests; i++) {
             running.add(task.request(command).start());
         }
-        Program.await("only one still runs", () -> running.stream().filter(Program.Running::alive).count() <= 1);
+        Program.await("only one still runs", () -> running.stream().filter(Running::alive).count() <= 1);
         assertEquals(requests - 1, task.count());
         task.finish();
-        List<Program.Result> results = new ArrayList<>();
-        for (Program.Running request : running) {
+        List<Result> results = new ArrayList<>();
+        for (Running request : running) {
             results.add(request.result().exitedWith(0));
         }
         List<Integer> counts = new ArrayList<>();
-        for (Program.Result result : results) {
+        for (Result result : results) {
             if (result.err().contains("; contention ")) {
                 counts.add(Integer.parseInt(result.err().replaceAll("(?s).*; contention (\\d+), threshold 1000\n", "$1")));
             } else {
@@ -96,7 +76,7 @@ class ContentionTest {
         }
         counts.sort(null);
         assertEquals(java.util.stream.IntStream.range(1, requests).boxed().toList(), counts, "each is told its own number");
-        assertEquals(1, Program.read(folder.resolve("ran")).length(), "commands that ran");
+        assertEquals(1, task.marks(), "commands that ran");
         assertEquals(requests - 1, task.count());
         task.assertFree();
         return results;
@@ -104,7 +84,7 @@ class ContentionTest {
 
     @Test
     void contentionsBeyondTheThresholdAreReportedAndCountedAnew() {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         for (int round = 0; round < 2; round++) {
             for (int count = 1; count <= 3; count++) {
                 task.request("exit 9").run().exitedWith(0).errContains("contention " + count + ", threshold 2"
@@ -115,24 +95,20 @@ class ContentionTest {
                 + ": contention 4 exceeds threshold 2; ").errContains(" is held by pid " + holder.pid() + " ");
             assertEquals("0\n", Program.read(task.counter));
         }
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
     }
 
     @Test
     void thresholdZeroNeverTouchesTheCounterFile() throws Exception {
         task.threshold = 0;
         Files.writeString(task.counter, "no counter");
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         for (int i = 0; i < 2; i++) {
             task.request("exit 9").run().exitedWith(0).errContains("contention, not counted (threshold 0)");
         }
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         assertEquals("no counter", Program.read(task.counter));
         Files.delete(task.counter);
-        Files.delete(folder.resolve("finish"));
-        Files.delete(folder.resolve("runs"));
         task.hold();
         task.request("exit 9").run().exitedWith(0);
         task.finish();
@@ -141,16 +117,15 @@ class ContentionTest {
 
     @Test
     void aWaitingRequestRunsWhenTheLockIsReleasedInTimeAndIsNotCounted() {
-        Program.Running holder = task.hold();
-        Program.Running waiting = task.request("touch " + folder + "/ran", "--wait", "30s").start();
+        Running holder = task.hold();
+        Running waiting = task.markingRequest("--wait", "30s").start();
         Program.sleep(1500);
         assertTrue(waiting.alive());
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertDidNotRun();
         assertEquals(0, task.count());
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         waiting.result().exitedWith(0).errHasNo("contention");
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertRan();
         task.assertFree();
     }
 
@@ -174,14 +149,14 @@ class ContentionTest {
 
     @Test
     void otherSpellingsOfThePathAreTheSameLock() throws Exception {
-        Path inner = Files.createDirectory(folder.resolve("inner"));
-        Files.createSymbolicLink(folder.resolve("link"), inner);
-        Program.Task real = new Program.Task(inner);
-        Program.Running holder = real.hold();
+        Path inner = Files.createDirectory(directory.resolve("inner"));
+        Files.createSymbolicLink(directory.resolve("link"), inner);
+        Task real = new Task(inner);
+        Running holder = real.hold();
         int count = 0;
-        for (String spelling : List.of(folder + "/link/task.lock", "inner/task.lock", "./link/../inner/task.lock",
-            folder + "//inner/./task.lock")) {
-            Program.taskrunner(folder, "--command", "exit 9", "--lockfile", spelling, "--threshold", "9", "--counter-file",
+        for (String spelling : List.of(directory + "/link/task.lock", "inner/task.lock", "./link/../inner/task.lock",
+            directory + "//inner/./task.lock")) {
+            taskrunner("--command", "exit 9", "--lockfile", spelling, "--threshold", "9", "--counter-file",
                 spelling.replace(".lock", ".count")).run().exitedWith(0).errContains(" is held by pid " + holder.pid() + " ");
             assertEquals(++count, real.count());
         }
@@ -200,16 +175,16 @@ class ContentionTest {
         AtomicInteger takeovers = new AtomicInteger();
         AtomicInteger contentions = new AtomicInteger();
         // The guard names the command's shell: a command that finds another shell of this test behind it has met a second instance.
-        String command = "cd " + folder + "; if ! ln -s $$ guard; then other=$(readlink guard); [ -n \"$other\" ] && tr '\\0' ' '"
-            + " < /proc/$other/cmdline | grep -q '^" + SHELL + folder + "' && echo $other $$ >> overlaps; rm -f guard; ln -s $$ guard; fi;"
-            + " echo >> ran; sleep 0.$(($$ % 3)); rm -f guard";
+        String command = "cd " + directory + "; if ! ln -s $$ guard; then other=$(readlink guard); [ -n \"$other\" ] && tr '\\0' ' '"
+            + " < /proc/$other/cmdline | grep -q '^" + SHELL + directory + "' && echo $other $$ >> overlaps; rm -f guard; ln -s $$ guard; fi;"
+            + " " + task.mark() + "; sleep 0.$(($$ % 3)); rm -f guard";
         ExecutorService workers = Executors.newFixedThreadPool(8);
         List<Future<?>> ends = new ArrayList<>();
         for (int worker = 0; worker < 8; worker++) {
             Random random = new Random(seed + worker);
             ends.add(workers.submit(() -> {
                 while (System.nanoTime() < end) {
-                    Program.Running request = task.request(command).start();
+                    Running request = task.request(command).start();
                     if (random.nextInt(5) == 0) {
                         Program.sleep(random.nextInt(1500));
                         request.kill();
@@ -218,7 +193,7 @@ class ContentionTest {
                     } else if (random.nextInt(4) == 0) {
                         commandKills.addAndGet(killFromTheRecord("command-pid") ? 1 : 0);
                     }
-                    Program.Result result = request.result();
+                    Result result = request.result();
                     kills.addAndGet(result.status() == 137 && !result.err().contains("SIGKILL") && !result.err().contains("signal KILL") ? 1 : 0);
                     takeovers.addAndGet(result.err().contains("took over stale lock") ? 1 : 0);
                     contentions.addAndGet(result.err().contains("; contention ") ? 1 : 0);
@@ -234,13 +209,12 @@ class ContentionTest {
         } finally {
             workers.shutdownNow();
         }
-        Path overlaps = folder.resolve("overlaps");
+        Path overlaps = directory.resolve("overlaps");
         assertFalse(Files.exists(overlaps), () -> "two commands at once, seed " + seed + ":\n" + Program.read(overlaps));
-        task.request("touch " + folder + "/last", "--wait", "10s").run().exitedWith(0);
-        assertTrue(Files.exists(folder.resolve("last")));
+        task.request("echo last", "--wait", "10s").run().exitedWith(0).outIs("last\n");
         task.assertFree();
         String happened = kills + " runners killed, " + commandKills + " commands killed, " + takeovers + " takeovers, " + contentions
-            + " contentions, " + Program.read(folder.resolve("ran")).length() + " commands, seed " + seed;
+            + " contentions, " + task.marks() + " commands, seed " + seed;
         assertTrue(kills.get() >= 5 && commandKills.get() > 0 && takeovers.get() >= 5 && contentions.get() > 0, happened);
     }
 
@@ -248,10 +222,10 @@ class ContentionTest {
     private boolean killFromTheRecord(String key) {
         for (int i = 0; i < 50; i++) {
             try {
-                Matcher line = Pattern.compile("\n" + key + "=(\\d+)\n").matcher(Files.readString(task.lock));
-                if (line.find()) {
-                    long pid = Long.parseLong(line.group(1));
-                    return Program.processesWith(folder.toString()).contains(pid)
+                String record = Files.readString(task.lock);
+                if (record.contains("\n" + key + "=") && record.endsWith("\n")) {
+                    long pid = Long.parseLong(Task.recorded(record, key));
+                    return Program.processesWith(directory.toString()).contains(pid)
                         && ProcessHandle.of(pid).map(ProcessHandle::destroyForcibly).orElse(false);
                 }
             } catch (IOException e) {

@@ -16,21 +16,16 @@ import java.util.concurrent.Future;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /**
  * SIGKILL before every system call that a request makes on the lock file, its .tmp and the counter file, by the fault injection of
  * strace(1), on the unmodified program. Calls that change nothing (stat, seek, read) are left out: to be killed before one of them is to
  * be killed before the next one that changes something.
  */
-class CrashTest {
+class CrashTest extends TaskTest {
     private static final Pattern CALL = Pattern.compile("(?m)^(\\d+) +(\\w+)\\(");
     private static final Pattern CHANGES_NOTHING = Pattern.compile(".*stat.*|lseek|pread64|read");
-
-    @TempDir
-    Path folder;
 
     /** The n-th call of a system call, from 1. */
     private record Step(String call, int occurrence) {
@@ -39,33 +34,28 @@ class CrashTest {
     /** What a request meets. */
     private abstract static class Scenario {
         /** Prepares the task; returns the holder that runs, or null. */
-        abstract Program.Running prepare(Program.Task task) throws Exception;
+        abstract Running prepare(Task task) throws Exception;
 
         /** The files at whose calls it is crashed. */
-        List<Path> files(Program.Task task) {
+        List<Path> files(Task task) {
             return List.of(task.lock, task.gate, task.counter);
         }
 
         /** Looks at what the crash left and makes the next request. */
-        abstract void check(Program.Task task, Program.Running holder) throws Exception;
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
+        abstract void check(Task task, Running holder) throws Exception;
     }
 
     @Test
     void aRequestOnAFreeLockMayDieAtAnyStepUpToTheRelease() throws Exception {
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
-            Program.Running prepare(Program.Task task) throws IOException {
+            Running prepare(Task task) throws IOException {
                 Files.writeString(task.counter, "2\n");
                 return null;
             }
 
             @Override
-            void check(Program.Task task, Program.Running holder) {
+            void check(Task task, Running holder) {
                 assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
                 assertNextRequestRuns(task);
             }
@@ -75,22 +65,21 @@ class CrashTest {
 
     @Test
     void aTakeoverOfAStaleLockMayDieAtAnyStep() throws Exception {
-        Path template = Files.createDirectory(folder.resolve("template"));
-        Program.Task dead = new Program.Task(template);
-        Program.Running runner = dead.hold();
-        runner.signal("KILL");
-        runner.result().exitedWith(137);
-        Program.killProcessesWith(template.toString());
+        Path template = Files.createDirectory(directory.resolve("template"));
+        Task dead = new Task(template);
+        Running runner = dead.hold();
+        runner.kill().exitedWith(137);
+        Program.killProcessesOf(template);
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
-            Program.Running prepare(Program.Task task) throws IOException {
+            Running prepare(Task task) throws IOException {
                 Files.writeString(task.counter, "2\n");
                 Files.copy(dead.lock, task.lock);
                 return null;
             }
 
             @Override
-            void check(Program.Task task, Program.Running holder) {
+            void check(Task task, Running holder) {
                 assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
                 assertNextRequestRuns(task);
             }
@@ -118,39 +107,35 @@ class CrashTest {
 
     @Test
     void aCommandWhoseRunnerDiedBeforeRecordingItKeepsTheLockOrphaned() throws Exception {
-        Program.Task task = new Program.Task(folder);
-        Path trace = folder.resolve("trace");
+        Path trace = directory.resolve("trace");
         task.request(task.untilFinish()).under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
-        Program.await("the runner is killed and the command runs",
-            () -> Program.read(trace).contains("+++ killed by SIGKILL") && Files.exists(folder.resolve("runs")));
-        String runner = Program.read(task.lock).replaceAll("(?s).*\npid=(\\d+)\n.*", "$1");
-        Program.await("the runner is gone", () -> !Files.exists(Path.of("/proc", runner)));
+        task.awaitStart();
+        Program.await("the runner is killed", () -> Program.read(trace).contains("+++ killed by SIGKILL"));
+        Program.awaitDeath(List.of(Long.parseLong(task.recorded("pid"))));
         assertFalse(Program.read(task.lock).contains("command-pid"), "the command was recorded");
         task.status().run().exitedWith(21).outContains(" is orphaned: ");
-        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(" is orphaned: ").errContains("contention 1, threshold 2");
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.markingRequest().run().exitedWith(0).errContains(" is orphaned: ").errContains("contention 1, threshold 2");
+        task.assertDidNotRun();
         task.finish();
-        task.request("touch " + folder + "/ran", "--wait", "20s").run().exitedWith(0).errContains("took over stale lock");
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.markingRequest("--wait", "20s").run().exitedWith(0).errContains("took over stale lock");
+        task.assertRan();
         task.assertFree();
     }
 
     @Test
     void aTmpThatIsRemovedAndMadeAnewByOthersNeverBecomesTheLockOfARequest() throws Exception {
-        Program.Task task = new Program.Task(folder);
         Files.writeString(task.counter, "2\n");
-        Program.Running runner = task.request(task.untilFinish()).under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
+        Running runner = task.request(task.untilFinish()).under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
             "-e", "inject=link:delay_enter=2000000:when=1").start();
         Program.await("the request is about to link", () -> Files.exists(task.gate) && Program.read(task.gate).contains("\nstarted="));
         String record = Program.read(task.gate);
         Files.delete(task.gate);
         Files.writeString(task.gate, record.replaceAll("run=.*", "run=another"));
-        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+        task.awaitStart();
         assertEquals(record, Program.read(task.lock).substring(0, record.length()));
-        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(" is held by pid ").errHasNo("kernel lock is gone");
-        task.finish();
-        runner.result().exitedWith(0);
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.markingRequest().run().exitedWith(0).errContains(" is held by pid ").errHasNo("kernel lock is gone");
+        task.finish(runner);
+        task.assertDidNotRun();
         task.assertFree();
     }
 
@@ -163,9 +148,9 @@ class CrashTest {
         }
 
         @Override
-        Program.Running prepare(Program.Task task) throws IOException {
+        Running prepare(Task task) throws IOException {
             task.threshold = 3;
-            Program.Running holder = task.hold();
+            Running holder = task.hold();
             if (count > 0) {
                 Files.writeString(task.counter, count + "\n");
             }
@@ -173,17 +158,17 @@ class CrashTest {
         }
 
         @Override
-        void check(Program.Task task, Program.Running holder) {
+        void check(Task task, Running holder) {
             long left = task.count();
             long counted = count > task.threshold ? 0 : count + 1;
             assertTrue(left == count || left == counted, () -> "counter " + left + " after " + count);
+            int marks = task.marks();
             boolean reported = left > task.threshold;
-            task.request("touch " + task.folder + "/next").run().exitedWith(reported ? 75 : 0).errContains(" is held by pid " + holder.pid());
+            task.markingRequest().run().exitedWith(reported ? 75 : 0).errContains(" is held by pid " + holder.pid());
             assertEquals(reported ? 0 : left + 1, task.count());
-            assertFalse(Files.exists(task.folder.resolve("next")));
+            assertEquals(marks, task.marks());
             assertTrue(holder.alive());
-            task.finish();
-            holder.result().exitedWith(0).errHasNo("WARN");
+            task.finish(holder).errHasNo("WARN");
             assertNextRequestRuns(task);
         }
     }
@@ -195,7 +180,7 @@ class CrashTest {
         }
 
         @Override
-        List<Path> files(Program.Task task) {
+        List<Path> files(Task task) {
             return List.of(task.counter);
         }
     }
@@ -228,9 +213,9 @@ class CrashTest {
     }
 
     private List<Step> steps(Scenario scenario) throws Exception {
-        Program.Task task = new Program.Task(Files.createDirectory(folder.resolve("all-steps")));
-        Path trace = task.folder.resolve("trace");
-        Program.Running holder = scenario.prepare(task);
+        Task task = new Task(Files.createDirectory(directory.resolve("all-steps")));
+        Path trace = task.directory.resolve("trace");
+        Running holder = scenario.prepare(task);
         task.request(command(task)).under(strace(scenario.files(task), trace)).run();
         scenario.check(task, holder);
         List<Step> steps = new ArrayList<>();
@@ -247,17 +232,17 @@ class CrashTest {
     }
 
     private void crash(Scenario scenario, Step step) throws Exception {
-        Program.Task task = new Program.Task(Files.createDirectory(folder.resolve(step.call() + "-" + step.occurrence())));
-        Path trace = task.folder.resolve("trace");
-        Program.Running holder = scenario.prepare(task);
+        Task task = new Task(Files.createDirectory(directory.resolve(step.call() + "-" + step.occurrence())));
+        Path trace = task.directory.resolve("trace");
+        Running holder = scenario.prepare(task);
         // strace lives as long as the command, which the crash leaves behind: so the wait is for the runner's death alone.
-        Program.Running crashing = task.request(command(task)).under(strace(scenario.files(task), trace, "-e",
+        Running crashing = task.request(command(task)).under(strace(scenario.files(task), trace, "-e",
             "inject=" + step.call() + ":signal=KILL:when=" + step.occurrence())).start();
         Program.await("the runner is killed: " + crashing, () -> killed(trace) || !crashing.alive());
         assertTrue(killed(trace), () -> "the runner was not killed: " + crashing + "\n" + Program.read(trace));
         scenario.check(task, holder);
         crashing.result().exitedWith(137);
-        assertFalse(Files.exists(task.folder.resolve("overlaps")), "two commands at once");
+        assertFalse(Files.exists(task.directory.resolve("overlaps")), "two commands at once");
     }
 
     /** Whether the thread that takes the steps was killed; a child may be, in the n-th call of its own, before. */
@@ -268,18 +253,16 @@ class CrashTest {
     }
 
     /** A command that notices when another one runs. */
-    private static String command(Program.Task task) {
-        return "cd " + task.folder + "; mkdir guard || echo overlap >> overlaps; echo >> ran; sleep 0.3; rmdir guard";
+    private static String command(Task task) {
+        return "cd " + task.directory + "; mkdir guard || echo overlap >> overlaps; " + task.mark() + "; sleep 0.3; rmdir guard";
     }
 
-    private static void assertNextRequestRuns(Program.Task task) {
-        Path ran = task.folder.resolve("ran");
-        long before = Files.exists(ran) ? Program.read(ran).length() : 0;
+    private static void assertNextRequestRuns(Task task) {
+        int before = task.marks();
         task.request(command(task), "--wait", "20s").run().exitedWith(0);
-        long after = Program.read(ran).length();
-        assertTrue(after > before, "the next command did not run");
-        assertFalse(Files.exists(task.folder.resolve("overlaps")), "two commands at once");
-        assertFalse(Files.exists(task.folder.resolve("guard")), "a command still runs");
+        assertTrue(task.marks() > before, "the next command did not run");
+        assertFalse(Files.exists(task.directory.resolve("overlaps")), "two commands at once");
+        assertFalse(Files.exists(task.directory.resolve("guard")), "a command still runs");
         assertFalse(Files.exists(task.counter), "the counter was not cleared");
         task.assertFree();
     }

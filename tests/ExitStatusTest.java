@@ -1,29 +1,15 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Map;
 
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
-class ExitStatusTest {
-    private static final String BECOMES_A_FOLDER = "rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\"; touch runs; ";
-
-    @TempDir
-    Path folder;
-    private Program.Task task;
-
-    @BeforeEach
-    void aTask() {
-        task = new Program.Task(folder);
-    }
+class ExitStatusTest extends TaskTest {
+    private static final String LOCK_BECOMES_DIRECTORY = "rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\"; ";
 
     @Test
     void theCommandsOwnStatusIsUnchanged() {
@@ -43,106 +29,49 @@ class ExitStatusTest {
     }
 
     @Test
-    void theCommandHasTheCallersLimitOfOpenFiles() {
-        task.request("ulimit -Sn").under("sh", "-c", "ulimit -Sn 256; exec \"$@\"", "sh").run().exitedWith(0).outIs("256\n");
-    }
-
-    @Test
     void exitZeroForgivesTheCommandOnly() throws IOException {
         task.request("exit 3", "--exit-zero").run().exitedWith(0).errContains("command failed with status 3");
         task.request("sleep 100", "--exit-zero", "--timeout", "PT0.2S").run().exitedWith(0).errContains("--timeout");
         Files.writeString(task.counter, "no counter\n");
-        task.request("touch runs", "--exit-zero").run().exitedWith(65);
-        assertFalse(Files.exists(folder.resolve("runs")));
+        task.markingRequest("--exit-zero").run().exitedWith(65);
+        task.assertDidNotRun();
         Files.delete(task.counter);
-        task.request(BECOMES_A_FOLDER + "exit 3", "--exit-zero").run().exitedWith(74);
+        task.request(LOCK_BECOMES_DIRECTORY + "exit 3", "--exit-zero").run().exitedWith(74);
         Files.delete(task.lock);
-        task.request(BECOMES_A_FOLDER + "sleep 100", "--exit-zero", "--timeout", "1").run().exitedWith(74);
+        task.request(LOCK_BECOMES_DIRECTORY + "sleep 100", "--exit-zero", "--timeout", "1").run().exitedWith(74);
     }
 
     @Test
     void contentionIsNoErrorUntilItExceedsTheThreshold() {
-        Program.Running holder = task.hold();
-        task.request("touch ran").run().exitedWith(0).outIs("").errContains("; contention 1, threshold 2\n");
-        task.request("touch ran", "--conflict-exit-code", "7").run().exitedWith(7).errContains("; contention 2, threshold 2\n");
-        task.request("touch ran", "--exit-zero", "--conflict-exit-code", "8").run().exitedWith(8)
+        Running holder = task.hold();
+        task.markingRequest().run().exitedWith(0).outIs("").errContains("; contention 1, threshold 2\n");
+        task.markingRequest("--conflict-exit-code", "7").run().exitedWith(7).errContains("; contention 2, threshold 2\n");
+        task.markingRequest("--exit-zero", "--conflict-exit-code", "8").run().exitedWith(8)
             .errContains("; contention 3, threshold 2: the next one is reported\n");
         assertEquals(3, task.count());
-        task.request("touch ran", "--exit-zero", "--conflict-exit-code", "7").run().exitedWith(75)
+        task.markingRequest("--exit-zero", "--conflict-exit-code", "7").run().exitedWith(75)
             .errContains("ERROR").errContains("task " + task.lock).errContains("contention 4 exceeds threshold 2")
             .errContains("pid " + holder.pid());
         assertEquals("0\n", Program.read(task.counter));
-        task.request("touch ran").run().exitedWith(0).errContains("; contention 1, threshold 2\n");
+        task.markingRequest().run().exitedWith(0).errContains("; contention 1, threshold 2\n");
         task.threshold = 0;
-        task.request("touch ran").run().exitedWith(0).errContains("contention, not counted (threshold 0)");
+        task.markingRequest().run().exitedWith(0).errContains("contention, not counted (threshold 0)");
         assertEquals(1, task.count());
-        assertFalse(Files.exists(folder.resolve("ran")));
-        task.finish();
-        holder.result().exitedWith(0);
-    }
-
-    @Test
-    void aLockFileThatCannotBeCreatedIs73() throws IOException, InterruptedException {
-        Path no = folder.resolve("no/such");
-        request(no.resolve("task.lock"), task.counter).run().exitedWith(73).errContains("no such folder: mkdir -p " + no);
-        Path file = Files.writeString(folder.resolve("file"), "");
-        request(file.resolve("task.lock"), task.counter).run().exitedWith(73).errContains(file + " is not a folder");
-        Files.createDirectory(task.lock);
-        task.request("touch ran").run().exitedWith(73).errContains("a folder is in its place");
-        Files.delete(task.lock);
-        Files.createSymbolicLink(task.lock, folder.resolve("target"));
-        task.request("touch ran").run().exitedWith(73).errContains("a symbolic link is in its place");
-        Files.delete(task.lock);
-        assertEquals(0, new ProcessBuilder("mkfifo", task.lock.toString()).start().waitFor());
-        task.request("touch ran").run().exitedWith(73).errContains("a special file is in its place");
-        Files.delete(task.lock);
-        assertFalse(Files.exists(folder.resolve("target"), LinkOption.NOFOLLOW_LINKS) || Files.exists(folder.resolve("ran")));
-        task.assertFree();
-    }
-
-    @Test
-    void aFolderThatTheUserMayNotWriteIs73() throws IOException {
-        Path mine = Files.createDirectory(folder.resolve("mine"));
-        Files.setPosixFilePermissions(mine, PosixFilePermissions.fromString("rwxr-xr-x"));
-        request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73).errContains("permission denied")
-            .errContains("see that this user may write in " + mine);
-        request(task.lock, mine.resolve("task.count")).asNobody().run().exitedWith(74)
-            .errContains("folder " + mine + " is not writable");
-        assertEquals(0, mine.toFile().list().length);
-        assertFalse(Files.exists(folder.resolve("ran")));
-        task.assertFree();
-    }
-
-    @Test
-    void aFileSystemWithoutHardLinksIs73AndKeepsTheCounter() throws IOException {
-        Files.writeString(task.counter, "2\n");
-        task.request("touch ran").under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link,linkat", "-e",
-            "inject=link,linkat:error=EPERM").run().exitedWith(73).errContains("cannot create lock file " + task.lock)
-            .errContains("it needs a file system with hard links");
-        assertEquals(2, task.count());
-        assertFalse(Files.exists(folder.resolve("ran")));
-        task.assertFree();
+        task.assertDidNotRun();
+        task.finish(holder);
     }
 
     @Test
     void aLockFileThatBecameAFolderIs74UnlessASignalOrTheTimeoutEndedTheCommand() throws IOException {
-        task.request(BECOMES_A_FOLDER + "exit 3").run().exitedWith(74)
+        task.request(LOCK_BECOMES_DIRECTORY + "exit 3").run().exitedWith(74)
             .errContains("lock file " + task.lock + " has become a folder (EISDIR): remove it with: rmdir " + task.lock);
         Files.delete(task.lock);
-        task.request(BECOMES_A_FOLDER + "sleep 100", "--timeout", "1").run().exitedWith(124).errContains("EISDIR");
+        task.request(LOCK_BECOMES_DIRECTORY + "sleep 100", "--timeout", "1").run().exitedWith(124).errContains("EISDIR");
         Files.delete(task.lock);
-        Files.delete(folder.resolve("runs"));
-        Program.Running stopped = task.request(BECOMES_A_FOLDER + "sleep 100", "--timeout", "50").start();
-        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
+        Running stopped = task.start(task.request(LOCK_BECOMES_DIRECTORY + task.markStart() + "; sleep 100", "--timeout", "50"));
         stopped.signal("TERM");
         stopped.result().exitedWith(143).errContains("EISDIR");
         assertTrue(Files.isDirectory(task.lock));
-    }
-
-    @Test
-    void aCounterFileWithoutAFolderIs74() {
-        request(task.lock, folder.resolve("no/task.count")).run().exitedWith(74).outIs("").errContains("no such folder: mkdir -p");
-        task.assertFree();
     }
 
     @Test
@@ -153,30 +82,28 @@ class ExitStatusTest {
 
     @Test
     void aCommandThatCannotBeStartedIs126() throws IOException {
-        Path arguments = Files.writeString(folder.resolve("arguments"), "--command \"true " + "x".repeat(200_000) + "\"\n--lockfile " + task.lock
+        Path arguments = Files.writeString(directory.resolve("arguments"), "--command \"true " + "x".repeat(200_000) + "\"\n--lockfile " + task.lock
             + " --threshold 2 --counter-file " + task.counter);
-        Program.taskrunner(folder, "@" + arguments).run().exitedWith(126)
+        taskrunner("@" + arguments).run().exitedWith(126)
             .errContains("cannot start the command: argument list too long; the lock was released\n");
         task.assertFree();
     }
 
     @Test
     void aWorkingFolderThatWentAwayWhileWaitingIs126() throws IOException {
-        Path working = Files.createDirectory(folder.resolve("working"));
-        Path log = folder.resolve("log");
-        Program.Running holder = task.hold();
-        Program.Running waiting = task.request("touch " + folder + "/ran", "--wait", "30", "--log-file", log.toString()).in(working).start();
+        Path working = Files.createDirectory(directory.resolve("working"));
+        Path log = directory.resolve("log");
+        Running holder = task.hold();
+        Running waiting = task.markingRequest("--wait", "30", "--log-file", log.toString()).in(working).start();
         Program.await("the request waits", () -> Files.exists(log));
         Files.delete(working);
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         waiting.result().exitedWith(126).errContains("working folder " + working + " is gone; the lock was released");
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertDidNotRun();
         task.assertFree();
     }
 
     private Program request(Path lock, Path counter) {
-        return Program.taskrunner(folder, "--command", "touch " + folder + "/ran", "--lockfile", lock.toString(), "--threshold", "2",
-            "--counter-file", counter.toString());
+        return new Task(directory, lock, counter).markingRequest();
     }
 }

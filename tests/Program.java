@@ -1,9 +1,5 @@
-import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 
-import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.URISyntaxException;
@@ -12,70 +8,102 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Stream;
 
 /**
- * A main class of this project, started as users start it: a JVM of its own with the script's own JVM options, in an environment that
- * holds nothing but a PATH, a locale, and a home and a temporary folder of the test's. Output goes to files, so that background
- * processes that keep it open delay nobody.
+ * A command as the tests start it: in an environment that holds nothing but a PATH, a locale, and a home and a temporary
+ * directory of the test's. Output goes to files, so that background processes that keep it open delay nobody.
  */
 final class Program {
-    static final Path ROOT = root();
-    private static final Duration MAX_LENGTH = Duration.ofSeconds(60);
+    private static final Duration MAX_WAIT = Duration.ofSeconds(30);
     private static final AtomicInteger NUMBER = new AtomicInteger();
 
-    private final Path folder;
+    private final Path directory;
     private final List<String> prefix = new ArrayList<>();
-    private final List<String> jvmOptions = new ArrayList<>();
-    private final List<String> arguments = new ArrayList<>();
+    private final List<String> command;
     private final Map<String, String> environment = new LinkedHashMap<>();
-    private final String mainClass;
-    private String classPath = System.getProperty("java.class.path");
     private String stdin = "";
-    private Path workingFolder;
+    private Path workingDirectory;
 
-    /** @param folder the test's own, for its home, temporary files and output */
-    Program(Path folder, String mainClass, String... arguments) {
-        this.folder = folder;
-        this.mainClass = mainClass;
-        this.workingFolder = folder;
-        this.arguments.addAll(List.of(arguments));
+    /** @param directory the test's own, for the program's home, temporary files and output */
+    Program(Path directory, String... command) {
+        this.directory = directory;
+        this.command = new ArrayList<>(List.of(command));
+        this.workingDirectory = directory;
         environment.put("PATH", System.getenv("PATH"));
         environment.put("LC_ALL", "C.UTF-8");
-        environment.put("HOME", folder.resolve("home").toString());
-        environment.put("TMPDIR", folder.resolve("tmp").toString());
+        environment.put("HOME", directory.resolve("home").toString());
+        environment.put("TMPDIR", directory.resolve("tmp").toString());
     }
 
-    static Program taskrunner(Path folder, String... arguments) {
-        return new Program(folder, "taskrunner", arguments);
+    /** A main class of this project, in a JVM with the script's own options. */
+    static Program java(Path directory, String mainClass, String... arguments) {
+        try {
+            return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString())
+                .with(Project.scriptOptions().toArray(String[]::new)).with("-Djava.io.tmpdir=" + directory.resolve("tmp"))
+                .with("-cp", System.getProperty("java.class.path"), mainClass).with(arguments);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    static Program taskrunner(Path directory, String... arguments) {
+        return java(directory, "taskrunner", arguments);
+    }
+
+    /** The ./jbang wrapper, with the environment of the tests, by which JBang and Maven find what they have and their way out. */
+    static Program jbang(Path directory, String... arguments) {
+        Program program = new Program(directory, Project.ROOT.resolve("jbang").toString()).with(arguments);
+        System.getenv().forEach((name, value) -> {
+            if (!name.equals("TMPDIR") && (!name.startsWith("JBANG_") || name.equals("JBANG_DIR"))) {
+                program.env(name, value);
+            }
+        });
+        return program.env("JAVA_HOME", System.getProperty("java.home"));
+    }
+
+    static Program shell(Path directory, String script, String... arguments) {
+        return new Program(directory, "sh", "-c", script, "sh").with(arguments);
+    }
+
+    /** Another program with the same arguments. */
+    Program as(Path program) {
+        command.set(0, program.toString());
+        return this;
     }
 
     /** More arguments at the end. */
     Program with(String... more) {
-        arguments.addAll(List.of(more));
+        command.addAll(List.of(more));
         return this;
     }
 
-    /** A command before {@code java}, such as {@code setpriv …}, {@code unshare …} or {@code strace …}. */
-    Program under(String... command) {
-        prefix.addAll(List.of(command));
+    /** A command before it, such as {@code setpriv …}, {@code unshare …} or {@code strace …}. */
+    Program under(String... more) {
+        prefix.addAll(List.of(more));
         return this;
     }
 
+    /** A shell before it, whose script has the program as {@code "$@"}. */
+    Program underShell(String script) {
+        return under("sh", "-c", script, "sh");
+    }
+
+    /** @param value null removes the variable */
     Program env(String name, String value) {
         environment.put(name, value);
+        environment.values().remove(null);
         return this;
     }
 
     /** More options for the JVM. */
     Program jvm(String... options) {
-        jvmOptions.addAll(List.of(options));
+        command.addAll(command.indexOf("-cp"), List.of(options));
         return this;
     }
 
@@ -84,91 +112,63 @@ final class Program {
         return this;
     }
 
-    Program in(Path folder) {
-        workingFolder = folder;
+    Program in(Path workingDirectory) {
+        this.workingDirectory = workingDirectory;
         return this;
     }
 
-    /** Runs it to its end, for at most a minute. */
+    /** Runs it to its end. */
     Result run() {
         return start().result();
     }
 
     Running start() {
         try {
-            Files.createDirectories(folder.resolve("home"));
-            Files.createDirectories(folder.resolve("tmp"));
+            Files.createDirectories(directory.resolve("home"));
+            Files.createDirectories(directory.resolve("tmp"));
             int number = NUMBER.incrementAndGet();
-            Path out = folder.resolve("stdout-" + number);
-            Path err = folder.resolve("stderr-" + number);
-            Path in = Files.writeString(folder.resolve("stdin-" + number), stdin);
-            List<String> line = commandLine();
-            ProcessBuilder builder = new ProcessBuilder(line).directory(workingFolder.toFile()).redirectInput(in.toFile())
-                .redirectOutput(out.toFile()).redirectError(err.toFile());
+            Path out = directory.resolve("stdout-" + number);
+            Path err = directory.resolve("stderr-" + number);
+            Path in = Files.writeString(directory.resolve("stdin-" + number), stdin);
+            ProcessBuilder builder = new ProcessBuilder(line()).directory(workingDirectory.toFile())
+                .redirectInput(in.toFile()).redirectOutput(out.toFile()).redirectError(err.toFile());
             builder.environment().clear();
             builder.environment().putAll(environment);
-            return new Running(builder.start(), line, out, err);
+            return new Running(builder.start(), line(), out, err);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
     }
 
-    private List<String> commandLine() throws IOException {
-        List<String> line = new ArrayList<>(prefix);
-        line.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-        line.addAll(scriptOptions());
-        line.add("-Djava.io.tmpdir=" + folder.resolve("tmp"));
-        line.addAll(jvmOptions);
-        line.addAll(List.of("-cp", classPath, mainClass));
-        line.addAll(arguments);
-        return line;
+    private List<String> line() {
+        return Stream.concat(prefix.stream(), command.stream()).toList();
     }
 
     /** The program as a command for a shell, for one taskrunner inside another. */
-    String shellCommand() throws IOException {
-        return String.join(" ", commandLine().stream().map(word -> "'" + word.replace("'", "'\\''") + "'").toList());
+    String shellCommand() {
+        return String.join(" ", line().stream().map(word -> "'" + word.replace("'", "'\\''") + "'").toList());
     }
 
-    /** Runs it as the user nobody, from a copy of its classes, since others may not read a class path in a home folder. */
+    /** Runs it as the user nobody, from a copy of its classes, since others may not read a class path in a home directory. */
     Program asNobody() {
         try {
             Path classes = Path.of(taskrunner.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-            Path copy = folder.resolve("classes");
-            assertEquals(0, new ProcessBuilder("sh", "-c", "chmod 1777 \"$1\"; [ -e \"$3\" ] || cp -r \"$2\" \"$3\"; chmod -R a+rX \"$3\"", "sh",
-                folder.toString(), classes.toString(), copy.toString()).inheritIO().start().waitFor());
-            classPath = copy.toString();
-        } catch (IOException | InterruptedException | URISyntaxException e) {
+            Path copy = directory.resolve("classes");
+            shell(directory, "chmod 1777 \"$1\"; [ -e \"$3\" ] || cp -r \"$2\" \"$3\"; chmod -R a+rX \"$3\"",
+                directory.toString(), classes.toString(), copy.toString()).run().exitedWith(0);
+            command.set(command.indexOf("-cp") + 1, copy.toString());
+        } catch (URISyntaxException e) {
             throw new IllegalStateException(e);
         }
         return under("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups");
     }
 
-    /** The options of the script's {@code //JAVA_OPTIONS} lines. */
-    static List<String> scriptOptions() throws IOException {
-        List<String> options = new ArrayList<>();
-        for (String line : Files.readAllLines(ROOT.resolve("taskrunner.java"))) {
-            if (line.startsWith("//JAVA_OPTIONS ")) {
-                options.addAll(Arrays.asList(line.substring("//JAVA_OPTIONS ".length()).trim().split(" +")));
-            }
-        }
-        return options;
-    }
-
-    private static Path root() {
-        for (Path folder = Path.of("").toAbsolutePath(); folder != null; folder = folder.getParent()) {
-            if (Files.exists(folder.resolve("jbang-catalog.json"))) {
-                return folder;
-            }
-        }
-        throw new IllegalStateException("run the tests inside the repository");
-    }
-
     /**
-     * Waits up to 30 s until the condition holds, or fails with its name. It does not hold yet when it meets a file that is not there:
-     * those it looks at may come, go and be renamed while it looks.
+     * Waits up to 30 s until the condition holds, or fails with its name. It does not hold yet when it meets a file that is
+     * not there: those it looks at may come, go and be renamed while it looks.
      */
     static void await(String what, BooleanSupplier condition) {
-        long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();
+        long deadline = System.nanoTime() + MAX_WAIT.toNanos();
         for (UncheckedIOException missing = null;; missing = null) {
             try {
                 if (condition.getAsBoolean()) {
@@ -178,7 +178,7 @@ final class Program {
                 missing = e;
             }
             if (System.nanoTime() > deadline) {
-                fail("waited 30 s in vain until " + what, missing);
+                fail("waited " + MAX_WAIT.toSeconds() + " s in vain until " + what, missing);
             }
             sleep(10);
         }
@@ -192,31 +192,68 @@ final class Program {
         }
     }
 
-    /** The processes, zombies left out, that have the text in their command line. */
+    /** The live processes that have the text in their command line. */
     static List<Long> processesWith(String text) {
+        return processes("cmdline", text);
+    }
+
+    /** The live processes that have the text in the file of theirs in /proc. */
+    private static List<Long> processes(String file, String text) {
         List<Long> found = new ArrayList<>();
-        for (String name : new File("/proc").list()) {
-            if (Character.isDigit(name.charAt(0))) {
+        for (String name : Path.of("/proc").toFile().list()) {
+            if (Character.isDigit(name.charAt(0)) && Long.parseLong(name) != ProcessHandle.current().pid()) {
                 try {
-                    String line = Files.readString(Path.of("/proc", name, "cmdline"), StandardCharsets.ISO_8859_1).replace('\0', ' ');
-                    if (line.contains(text) && Long.parseLong(name) != ProcessHandle.current().pid()) {
+                    Path path = Path.of("/proc", name, file);
+                    if (Files.readString(path, StandardCharsets.ISO_8859_1).replace('\0', ' ').contains(text)) {
                         found.add(Long.parseLong(name));
                     }
                 } catch (IOException e) {
-                    // it has just ended
+                    // it has just ended, or is another user's
                 }
             }
         }
         return found;
     }
 
-    /** Kills the processes that have the text in their command line, such as a test's folder, and waits until they are dead. */
-    static void killProcessesWith(String text) {
-        await("no process has " + text, () -> {
-            List<Long> left = processesWith(text);
+    /** The live processes of a test: those that have its directory in their command line or, as HOME, in their environment. */
+    static List<Long> processesOf(Path directory) {
+        return Stream.of("cmdline", "environ").flatMap(file -> processes(file, directory.toString()).stream()).distinct()
+            .toList();
+    }
+
+    /** An exiting process has no command line any more and is not dead yet, so this goes by its id. */
+    static boolean isDead(long pid) {
+        Path stat = Path.of("/proc", Long.toString(pid), "stat");
+        try {
+            String text = Files.readString(stat, StandardCharsets.ISO_8859_1);
+            return "ZX".indexOf(text.charAt(text.lastIndexOf(')') + 2)) >= 0;
+        } catch (IOException e) {
+            return !Files.exists(stat);
+        }
+    }
+
+    static void awaitDeath(List<Long> pids) {
+        await("processes " + pids + " are dead", () -> pids.stream().allMatch(Program::isDead));
+    }
+
+    /** Kills the processes of a test and waits until they are dead. */
+    static void killProcessesOf(Path directory) {
+        List<Long> left = processesOf(directory);
+        while (!left.isEmpty()) {
             left.forEach(pid -> ProcessHandle.of(pid).ifPresent(ProcessHandle::destroyForcibly));
-            return left.isEmpty();
-        });
+            awaitDeath(left);
+            left = processesOf(directory);
+        }
+    }
+
+    static void signal(long pid, String name) {
+        try {
+            if (new ProcessBuilder("kill", "-" + name, Long.toString(pid)).inheritIO().start().waitFor() != 0) {
+                fail("cannot send " + name + " to pid " + pid);
+            }
+        } catch (IOException | InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     static String read(Path file) {
@@ -224,173 +261,6 @@ final class Program {
             return Files.readString(file, StandardCharsets.UTF_8);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
-        }
-    }
-
-    /** A task of its own in the test's folder: lock file, counter file and the requests for it. */
-    static final class Task {
-        final Path folder;
-        final Path lock;
-        final Path gate;
-        final Path counter;
-        int threshold = 2;
-
-        Task(Path folder) {
-            this.folder = folder;
-            lock = folder.resolve("task.lock");
-            gate = folder.resolve("task.lock.tmp");
-            counter = folder.resolve("task.count");
-        }
-
-        Program request(String command, String... more) {
-            return taskrunner(folder, "--command", command, "--lockfile", lock.toString(), "--threshold", Integer.toString(threshold),
-                "--counter-file", counter.toString()).with(more);
-        }
-
-        /** A command that runs until {@link #finish}, or until the test's folder is removed. */
-        String untilFinish() {
-            return "touch " + folder + "/runs; while [ -e " + folder + "/runs ] && ! [ -e " + folder + "/finish ]; do sleep 0.05; done";
-        }
-
-        /** Starts a request whose command runs until {@link #finish}; returns when the command runs. */
-        Running hold(String... more) {
-            return hold(request(untilFinish(), more));
-        }
-
-        /** The same with a request made of {@link #untilFinish}; returns when the command runs and is recorded. */
-        Running hold(Program request) {
-            Running holder = request.start();
-            await("the command runs", () -> Files.exists(folder.resolve("runs")) && Files.exists(lock)
-                && read(lock).contains("\ncommand-start="));
-            return holder;
-        }
-
-        void finish() {
-            try {
-                Files.createFile(folder.resolve("finish"));
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
-        }
-
-        Program status(String... more) {
-            return taskrunner(folder, "status", "--lockfile", lock.toString()).with(more);
-        }
-
-        /** The counter, 0 without a file. */
-        long count() {
-            String text = Files.exists(counter) ? read(counter).strip() : "";
-            return text.isEmpty() ? 0 : Long.parseLong(text);
-        }
-
-        /** Nothing of the lock is left. */
-        void assertFree() {
-            assertFalse(Files.exists(lock), () -> "lock file is left:\n" + read(lock));
-            assertFalse(Files.exists(gate), "the gate is left");
-        }
-    }
-
-    /** A program that may still run. */
-    static final class Running {
-        private final Process process;
-        private final List<String> line;
-        private final Path out;
-        private final Path err;
-
-        Running(Process process, List<String> line, Path out, Path err) {
-            this.process = process;
-            this.line = line;
-            this.out = out;
-            this.err = err;
-        }
-
-        long pid() {
-            return process.pid();
-        }
-
-        boolean alive() {
-            return process.isAlive();
-        }
-
-        String err() {
-            return read(err);
-        }
-
-        /** Sends the signal, such as TERM, to the program alone. */
-        void signal(String name) {
-            try {
-                assertEquals(0, new ProcessBuilder("kill", "-" + name, Long.toString(pid())).inheritIO().start().waitFor());
-            } catch (IOException | InterruptedException e) {
-                throw new IllegalStateException(e);
-            }
-        }
-
-        Running awaitErr(String text) {
-            await("stderr has '" + text + "'", () -> err().contains(text));
-            return this;
-        }
-
-        /** Kills the program alone, if it still runs. */
-        void kill() {
-            process.destroyForcibly();
-        }
-
-        /** Waits for its end, at most a minute. */
-        Result result() {
-            try {
-                if (!process.waitFor(MAX_LENGTH.toSeconds(), TimeUnit.SECONDS)) {
-                    process.destroyForcibly();
-                    fail("still runs after a minute: " + this);
-                }
-            } catch (InterruptedException e) {
-                throw new IllegalStateException(e);
-            }
-            return new Result(this, process.exitValue(), read(out), read(err));
-        }
-
-        @Override
-        public String toString() {
-            return String.join(" ", line.subList(Math.max(0, line.indexOf("-cp") + 2), line.size())) + "\nstdout: " + read(out)
-                + "\nstderr: " + read(err);
-        }
-    }
-
-    /** How a program ended; each assertion shows the whole of it when it fails. */
-    record Result(Running program, int status, String out, String err) {
-        Result exitedWith(int expected) {
-            assertEquals(expected, status, () -> "exit status of " + program);
-            return this;
-        }
-
-        Result outIs(String expected) {
-            assertEquals(expected, out, () -> "stdout of " + program);
-            return this;
-        }
-
-        Result errIs(String expected) {
-            assertEquals(expected, err, () -> "stderr of " + program);
-            return this;
-        }
-
-        Result outContains(String expected) {
-            assertTrue(out.contains(expected), () -> "no '" + expected + "' in stdout of " + program);
-            return this;
-        }
-
-        Result errContains(String expected) {
-            assertTrue(err.contains(expected), () -> "no '" + expected + "' in stderr of " + program);
-            return this;
-        }
-
-        Result errHasNo(String unexpected) {
-            assertFalse(err.contains(unexpected), () -> "'" + unexpected + "' in stderr of " + program);
-            return this;
-        }
-
-        /** The last line of stderr. */
-        String lastErr() {
-            String[] lines = err.split("\n");
-            return lines[lines.length - 1];
         }
     }
 }

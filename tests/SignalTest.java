@@ -1,5 +1,4 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -10,30 +9,20 @@ import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
-class SignalTest {
+class SignalTest extends TaskTest {
     private static final AtomicInteger NUMBER = new AtomicInteger(100);
 
-    @TempDir
-    Path folder;
-    private Program.Task task;
     /** In the command line of every process of this test's command. */
     private final String mark = "1000." + ProcessHandle.current().pid() + NUMBER.incrementAndGet();
     private final String sleep = "sleep " + mark;
     /** A child, a grandchild, one in a session of its own, a double fork, and one that is all of it; then the shell waits. */
     private final String tree = sleep + " & (" + sleep + " & wait) & setsid " + sleep + " & ( (" + sleep + " &) & ) ; (setsid sh -c '" + sleep
-        + " & " + sleep + " & ' &) ; touch runs; wait; " + sleep;
-
-    @BeforeEach
-    void aTask() {
-        task = new Program.Task(folder);
-    }
+        + " & " + sleep + " & ' &) ; touch started; wait; " + sleep;
 
     @AfterEach
-    void nothingIsLeft() {
+    void killMarked() {
         for (long pid : Program.processesWith(mark)) {
             ProcessHandle.of(pid).ifPresent(ProcessHandle::destroyForcibly);
         }
@@ -42,20 +31,19 @@ class SignalTest {
     @Test
     void aSignalEndsTheWholeTreeOfTheCommandAndReleasesTheLock() throws IOException {
         for (List<String> signal : List.of(List.of("TERM", "143"), List.of("INT", "130"), List.of("HUP", "129"))) {
-            Program.Running running = started(task.request(tree).under("env", "--default-signal"));
+            Running running = task.start(task.request(tree).under("env", "--default-signal"));
             Program.await("the whole tree runs", () -> Program.processesWith(sleep).size() >= 6);
             running.signal(signal.get(0));
             running.result().exitedWith(Integer.parseInt(signal.get(1)))
                 .errContains("WARN").errContains("stopped by SIG" + signal.get(0) + " after ").errContains("all processes of the command are gone");
             assertEquals(List.of(), Program.processesWith(mark));
             task.assertFree();
-            Files.delete(folder.resolve("runs"));
         }
     }
 
     @Test
     void aCommandMayCleanUpBeforeItEnds() throws IOException {
-        Program.Running running = started(task.request("trap 'echo cleaned up; exit 0' TERM; touch runs; while :; do sleep 0.05; done"));
+        Running running = task.start(task.request("trap 'echo cleaned up; exit 0' TERM; touch started; while :; do sleep 0.05; done"));
         running.signal("TERM");
         running.result().exitedWith(143).outIs("cleaned up\n");
         task.assertFree();
@@ -63,8 +51,8 @@ class SignalTest {
 
     @Test
     void whatIgnoresTermIsKilledAfterKillAfter() throws IOException {
-        String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep + " & touch runs; while :; do sleep 0.1; done; : " + mark;
-        Program.Running running = started(task.request(stubborn, "--kill-after", "1"));
+        String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep + " & touch started; while :; do sleep 0.1; done; : " + mark;
+        Running running = task.start(task.request(stubborn, "--kill-after", "1"));
         running.signal("TERM");
         running.result().exitedWith(143);
         assertEquals(List.of(), Program.processesWith(mark));
@@ -79,7 +67,7 @@ class SignalTest {
 
     @Test
     void aSignalCountsMoreThanATimeoutThatIsEndingTheCommand() throws IOException {
-        Program.Running running = task.hold(task.request("trap '' TERM; touch runs; while :; do sleep 0.05; done # " + mark, "--timeout", "1s",
+        Running running = task.hold(task.request("trap '' TERM; touch started; while :; do sleep 0.05; done # " + mark, "--timeout", "1s",
             "--kill-after", "50s"));
         Program.sleep(1500);
         running.signal("TERM");
@@ -91,7 +79,7 @@ class SignalTest {
 
     @Test
     void aSecondSignalKillsAtOnce() throws IOException {
-        Program.Running running = started(task.request("trap '' TERM; touch runs; while :; do sleep 0.1; done; : " + mark, "--kill-after", "1h"));
+        Running running = task.start(task.request("trap '' TERM; touch started; while :; do sleep 0.1; done; : " + mark, "--kill-after", "1h"));
         running.signal("TERM");
         Program.sleep(500);
         assertTrue(running.alive(), "the first signal waits");
@@ -103,19 +91,18 @@ class SignalTest {
 
     @Test
     void aSignalEndsAWaitingRequestWhichIsNoContention() {
-        Path log = folder.resolve("log");
-        Program.Running holder = task.hold();
-        Program.Running waiting = task.request("touch ran", "--wait", "1h", "--log-file", log.toString()).start();
+        Path log = directory.resolve("log");
+        Running holder = task.hold();
+        Running waiting = task.markingRequest("--wait", "1h", "--log-file", log.toString()).start();
         Program.await("the request waits", () -> Files.exists(log));
         Program.sleep(300);
         waiting.signal("TERM");
         waiting.result().exitedWith(143);
-        assertTrue(Program.read(log).contains("stopped by SIGTERM before the command started: touch ran"), Program.read(log));
+        assertTrue(Program.read(log).contains("stopped by SIGTERM before the command started: " + task.mark()), Program.read(log));
         assertEquals(0, task.count());
         assertTrue(holder.alive() && Files.exists(task.lock));
-        task.finish();
-        holder.result().exitedWith(0);
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.finish(holder);
+        task.assertDidNotRun();
     }
 
     @Test
@@ -134,33 +121,32 @@ class SignalTest {
 
     @Test
     void underNohupAHangupIsIgnored() throws IOException {
-        Program.Running running = task.hold(task.request(task.untilFinish()).under("nohup"));
+        Running running = task.hold(task.request(task.untilFinish()).under("nohup"));
         running.signal("HUP");
         Program.sleep(500);
         assertTrue(running.alive());
-        task.finish();
-        running.result().exitedWith(0);
+        task.finish(running);
     }
 
     @Test
     void controlCAtATerminalEndsTheCommand() throws IOException {
-        Path job = Files.writeString(folder.resolve("job"), "#!/bin/sh\ntest -t 0 && test -t 1 && : < /dev/tty && touch terminal\n" + tree + "\n");
+        Path job = Files.writeString(directory.resolve("job"), "#!/bin/sh\ntest -t 0 && test -t 1 && : < /dev/tty && touch terminal\n" + tree + "\n");
         Files.setPosixFilePermissions(job, PosixFilePermissions.fromString("rwxr-xr-x"));
-        Program.Result result = task.request(job.toString()).under("env", "--default-signal", "sh", "-c",
-            "{ until [ -e runs ]; do sleep 0.1; done; printf '\\003'; until [ -e ended ]; do sleep 0.1; done; }"
+        Result result = task.request(job.toString()).under("env", "--default-signal", "sh", "-c",
+            "{ until [ -e started ]; do sleep 0.1; done; printf '\\003'; until [ -e ended ]; do sleep 0.1; done; }"
                 + " | { script -qec \"$*\" /dev/null; status=$?; touch ended; exit $status; }", "sh").run();
         result.exitedWith(130).outContains("^C").outContains("stopped by SIGINT");
-        assertTrue(Files.exists(folder.resolve("terminal")), "the command has the terminal");
+        assertTrue(Files.exists(directory.resolve("terminal")), "the command has the terminal");
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
     }
 
     @Test
     void aNestedRunIsEndedWithTheOuterOne() throws IOException {
-        Program.Task inner = new Program.Task(Files.createDirectory(folder.resolve("inner")));
-        Files.createDirectories(inner.folder.resolve("tmp"));
-        String nested = inner.request("setsid " + sleep + " & touch " + folder + "/runs; wait").shellCommand();
-        Program.Running running = started(task.request("setsid " + nested + " & wait"));
+        Task inner = new Task(Files.createDirectory(directory.resolve("inner")));
+        Files.createDirectories(inner.directory.resolve("tmp"));
+        String nested = inner.request("setsid " + sleep + " & " + task.markStart() + "; wait").shellCommand();
+        Running running = task.start(task.request("setsid " + nested + " & wait"));
         running.signal("TERM");
         running.result().exitedWith(143);
         assertEquals(List.of(), Program.processesWith(mark));
@@ -169,23 +155,22 @@ class SignalTest {
     }
 
     @Test
-    void theLockStaysWhileAProcessCannotBeKilled() throws IOException, InterruptedException {
+    void theLockStaysWhileAProcessCannotBeKilled() throws IOException {
         assertUnkillable(task.request(unkillable(), "--timeout", "2", "--kill-after", "1").asNobody().start());
     }
 
     @Test
-    void aSignalDoesNotWaitForeverForACommandThatCannotBeKilled() throws IOException, InterruptedException {
-        Program.Running running = task.request(unkillable(), "--kill-after", "1").asNobody().start();
+    void aSignalDoesNotWaitForeverForACommandThatCannotBeKilled() throws IOException {
+        Running running = task.request(unkillable(), "--kill-after", "1").asNobody().start();
         Program.await("the command runs", () -> rootsSleep().size() == 1);
         running.signal("TERM");
         assertUnkillable(running);
     }
 
     /** A command that becomes root's, so that the user nobody may not signal it. */
-    private String unkillable() throws IOException, InterruptedException {
-        Path setuid = folder.resolve("become");
-        assertEquals(0, new ProcessBuilder("sh", "-c", "cp \"$(command -v setpriv)\" \"$1\" && chmod 4755 \"$1\"", "sh", setuid.toString())
-            .inheritIO().start().waitFor());
+    private String unkillable() throws IOException {
+        Path setuid = directory.resolve("become");
+        shell("cp \"$(command -v setpriv)\" become && chmod 4755 become");
         return "exec " + setuid + " --reuid=0 --regid=0 --clear-groups " + sleep;
     }
 
@@ -199,21 +184,14 @@ class SignalTest {
         }).toList();
     }
 
-    private void assertUnkillable(Program.Running running) {
-        Program.Result result = running.result().exitedWith(74);
+    private void assertUnkillable(Running running) {
+        Result result = running.result().exitedWith(74);
         assertEquals(1, rootsSleep().size());
         long pid = rootsSleep().get(0);
         result.errContains("cannot kill pid " + pid + ": lock file " + task.lock + " stays until they end");
         assertTrue(Files.exists(task.lock));
         task.status().asNobody().run().exitedWith(21).outContains("orphaned").outContains("pid " + pid);
-        task.request("touch ran").asNobody().run().exitedWith(0).errContains("orphaned").errContains("contention 1");
-        assertFalse(Files.exists(folder.resolve("ran")));
-    }
-
-    /** Returns when the command, which touches runs, runs. */
-    private Program.Running started(Program request) {
-        Program.Running running = request.start();
-        Program.await("the command runs", () -> Files.exists(folder.resolve("runs")));
-        return running;
+        task.markingRequest().asNobody().run().exitedWith(0).errContains("orphaned").errContains("contention 1");
+        task.assertDidNotRun();
     }
 }

@@ -12,113 +12,9 @@ import java.util.List;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
-class UsageTest {
-    private static final String HELP = """
-        Runs a command under a lock file so that only one instance runs at a time. Requests that find the
-        lock held are counted; beyond the threshold they are reported as an error.
-
-        Usage: taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]
-               taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
-
-          -h, --help                      show this help
-              --version                   show the version
-
-        Required:
-              --command=CMD               the command, run through the system shell
-              --lockfile=FILE             the lock file that identifies the task; best in /run/lock
-              --threshold=N               contentions that are tolerated before one is reported; 0: they
-                                            are not counted
-              --counter-file=FILE         where the contentions are counted
-
-        How it runs:
-              --wait=DURATION             on contention try again for so long before it counts (default: 0,
-                                            try once)
-              --timeout=DURATION          end the command after so long: exit status 124 (default: 0, no
-                                            limit)
-              --kill-after=DURATION       send SIGKILL so long after SIGTERM (default: 10s)
-              --on-stale=recover|report   a lock file whose run is proven dead: take it over, or count it
-                                            as contention (default: recover)
-
-        How it ends:
-              --conflict-exit-code=N      exit status of contention that is not reported, 0-255 (default: 0)
-              --exit-zero                 exit with 0 whenever the command has run and the lock was released
-              --notify=CMD                run CMD on threshold, failed, timeout, recovered (a stale lock)
-                                            and error; TASKRUNNER_EVENT and TASKRUNNER_MESSAGE, _RUN,
-                                            _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD,
-                                            _HOLDER_PID tell which
-
-        What it says:
-              --quiet                     print nothing unless the exit status is not 0; then all output,
-                                            on stderr
-              --log-file=FILE             append log lines to FILE (default: stderr); errors go to stderr
-                                            as well
-              --log-format=text|json      format of the log lines (default: text)
-              --metrics-file=FILE         write Prometheus metrics for the textfile collector to FILE
-              --verbose                   say more: debug lines, and stack traces of internal errors
-
-        Commands:
-          status     Tells who holds the lock, since when and in which state, and the counter.
-          install    Installs the command taskrunner, which starts without JBang.
-          uninstall  Removes what install wrote.
-
-        Exit status:
-          0        the command succeeded; or contention that is not reported
-          1-255    the command failed: its own status, unchanged
-          128+n    the command was ended by signal n; or taskrunner was, after it had ended the command and
-                     released the lock
-          64       usage; nothing was touched
-          65       the counter file holds something other than a counter; it is left as it is
-          73       the lock file cannot be created
-          74       I/O error on the lock file or counter file, or a process that cannot be killed
-          75       contention beyond the threshold: reported
-          124      --timeout ended the command
-          126      the command could not be started
-          20, 21   status: 20 held or foreign, 21 stale or orphaned
-
-        Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.
-
-        Example:
-          taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\
-              --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet
-        """;
-    private static final String STATUS_HELP = """
-        Tells who holds the lock, since when and in which state, and the counter.
-
-        Usage: taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
-
-          -h, --help                show this help
-              --version             show the version
-              --lockfile=FILE       the lock file
-              --threshold=N         the task's threshold
-              --counter-file=FILE   the task's counter file
-              --json                print one JSON object
-              --verbose             show stack traces of internal errors
-
-        Exit status: 0 free, 20 held or foreign, 21 stale or orphaned.
-        """;
-
-    @TempDir
-    Path folder;
-
-    @Test
-    void helpGoesToStdout() {
-        Program.taskrunner(folder, "--help").run().exitedWith(0).outIs(HELP).errIs("");
-        Program.taskrunner(folder, "-h").run().exitedWith(0).outIs(HELP).errIs("");
-        Program.taskrunner(folder, "status", "--help").run().exitedWith(0).outIs(STATUS_HELP).errIs("");
-    }
-
-    @Test
-    void helpWinsOverMissingOptions() {
-        Program.taskrunner(folder, "--command", "true", "--help").run().exitedWith(0).outIs(HELP).errIs("");
-    }
-
-    @Test
-    void theVersionIsOneLineOnStdout() {
-        Program.taskrunner(folder, "--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + "\n").errIs("");
-    }
-
+/** What is refused before anything is touched, and how values are written. */
+class UsageTest extends TaskTest {
     @Test
     void eachRequiredOptionIsNamedWhenItIsMissing() {
         List<String> all = List.of("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "task.count");
@@ -160,10 +56,10 @@ class UsageTest {
 
     @Test
     void statusRefusesToGuess() {
-        assertEquals(STATUS_HELP + "taskrunner: missing --lockfile\n",
-            Program.taskrunner(folder, "status").run().exitedWith(64).outIs("").err());
-        assertEquals(STATUS_HELP + "taskrunner: --threshold and --counter-file go together\n",
-            Program.taskrunner(folder, "status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
+        assertEquals(HelpTest.STATUS_HELP + "taskrunner: missing --lockfile\n",
+            taskrunner("status").run().exitedWith(64).outIs("").err());
+        assertEquals(HelpTest.STATUS_HELP + "taskrunner: --threshold and --counter-file go together\n",
+            taskrunner("status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
     }
 
     @Test
@@ -190,13 +86,13 @@ class UsageTest {
 
     @Test
     void argumentsCanComeFromAFile() throws IOException {
-        Path file = Files.writeString(folder.resolve("arguments"), """
+        Path file = Files.writeString(directory.resolve("arguments"), """
             # the nightly job
             --command "echo 'two  words' $HOME"
             --lockfile=task.lock --threshold 2
             --counter-file task.count
             """);
-        Program.taskrunner(folder, "@" + file).run().exitedWith(0).outIs("two  words " + folder.resolve("home") + "\n");
+        taskrunner("@" + file).run().exitedWith(0).outIs("two  words " + directory.resolve("home") + "\n");
         Files.writeString(file, "--lockfile\ntask.lock\n");
         refused("missing --command, --threshold, --counter-file", List.of("@" + file));
     }
@@ -204,23 +100,23 @@ class UsageTest {
     @Test
     void textThatTheLocaleCannotCarryIsRefused() throws IOException {
         String remedy = " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment\n";
-        assertEquals(HELP + "taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
+        assertEquals(HelpTest.HELP + "taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
-        assertEquals(HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
+        assertEquals(HelpTest.HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
-        Path file = Files.writeString(folder.resolve("arguments"), "--command 'touch ran # é'\n");
-        assertEquals(HELP + "taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
+        Path file = Files.writeString(directory.resolve("arguments"), "--command 'touch ran # é'\n");
+        assertEquals(HelpTest.HELP + "taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         assertNothingTouched();
     }
 
     @Test
     void aWorkingFolderThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
-        Path umlaut = Files.createDirectory(folder.resolve("\u00fc"));
-        Program.Task task = new Program.Task(folder);
+        Path umlaut = Files.createDirectory(directory.resolve("\u00fc"));
+        Task task = new Task(directory);
         task.request("touch ran").in(umlaut).env("LC_ALL", "C").run().exitedWith(0);
         assertTrue(Files.exists(umlaut.resolve("ran")));
-        Program.taskrunner(folder, "--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
+        taskrunner("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
             .env("LC_ALL", "C").run().exitedWith(64).errContains("--lockfile is relative to a working folder that has characters that the locale"
                 + " cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
     }
@@ -229,26 +125,26 @@ class UsageTest {
     void utf8TextArrivesByteForByte() throws IOException {
         utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null)).run().exitedWith(0).outIs("ran\n");
         utf8("--command", "printf %%s '\\303\\251\\360\\237\\232\\200' > bytes", with("--command", null)).run().exitedWith(0);
-        assertEquals("é🚀", Program.read(folder.resolve("bytes")));
+        assertEquals("é🚀", Program.read(directory.resolve("bytes")));
     }
 
     @Test
     void lockFileAndCounterFileAreDifferentFiles() throws IOException {
-        Path real = Files.createDirectory(folder.resolve("real"));
-        Path link = Files.createSymbolicLink(folder.resolve("link"), real);
+        Path real = Files.createDirectory(directory.resolve("real"));
+        Path link = Files.createSymbolicLink(directory.resolve("link"), real);
         for (List<String> same : List.of(
             List.of("real/x", "real/x", "x"), List.of("real/x", "real/x.tmp", "x.tmp"), List.of("real/x", "link/x", "x"),
             List.of("link/x", real + "/x.tmp", "x.tmp"), List.of("real/../real/x", "real/./x", "x"))) {
-            refused("--counter-file " + folder.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
+            refused("--counter-file " + directory.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
                 List.of("--command", "touch ran", "--lockfile", same.get(0), "--threshold", "2", "--counter-file", same.get(1)));
         }
-        refused("--log-file " + folder.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
+        refused("--log-file " + directory.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
             with("--log-file", "task.lock"));
-        refused("--metrics-file " + folder.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
+        refused("--metrics-file " + directory.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
             with("--metrics-file", "task.lock.tmp"));
         List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "m.tmp", "--threshold", "2", "--counter-file", "c",
             "--metrics-file", "m"));
-        String why = "--metrics-file is written aside as " + folder.toRealPath() + "/m.tmp, which is the lock, counter or log file";
+        String why = "--metrics-file is written aside as " + directory.toRealPath() + "/m.tmp, which is the lock, counter or log file";
         refused(why + ": give another file", aside);
         refused("--counter-file, --log-file and --metrics-file must be different files", with("--log-file", "task.count"));
         try (Stream<Path> made = Files.list(link)) {
@@ -273,22 +169,21 @@ class UsageTest {
     }
 
     private Program request(List<String> arguments) {
-        return Program.taskrunner(folder, arguments.toArray(String[]::new));
+        return taskrunner(arguments.toArray(String[]::new));
     }
 
     /** A request with one more option, whose value printf(1) makes: the locale of the tests need not carry it. */
     private Program utf8(String option, String format, List<String> arguments) {
-        return request(arguments).under("sh", "-c", "exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"",
-            "sh");
+        return request(arguments).underShell("exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"");
     }
 
     private void refused(String why, List<String> arguments) {
-        request(arguments).run().exitedWith(64).outIs("").errIs(HELP + "taskrunner: " + why + "\n");
+        request(arguments).run().exitedWith(64).outIs("").errIs(HelpTest.HELP + "taskrunner: " + why + "\n");
         assertNothingTouched();
     }
 
     private void assertNothingTouched() {
-        String[] made = folder.toFile().list((in, name) -> name.equals("ran") || name.endsWith(".lock") || name.endsWith(".tmp")
+        String[] made = directory.toFile().list((in, name) -> name.equals("ran") || name.endsWith(".lock") || name.endsWith(".tmp")
             || name.endsWith(".count"));
         assertEquals(List.of(), Arrays.asList(made));
     }

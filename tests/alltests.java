@@ -3,9 +3,18 @@
 //DEPS org.junit:junit-bom:6.1.3@pom
 //DEPS org.junit.jupiter:junit-jupiter
 //DEPS org.junit.platform:junit-platform-launcher
+//DEPS org.eclipse.parsson:parsson:1.1.9
+//DEPS org.apache.commons:commons-csv:1.14.1
+// at its own version: another dependency would choose an older one
+//DEPS commons-io:commons-io:2.20.0
 //SOURCES ../taskrunner.java
 //SOURCES ../batch/taskrunnerbatch.java
+//SOURCES Project.java
 //SOURCES Program.java
+//SOURCES Running.java
+//SOURCES Result.java
+//SOURCES Task.java
+//SOURCES JsonText.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 

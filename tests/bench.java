@@ -1,10 +1,7 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 //JAVA 17+
-//SOURCES ../taskrunner.java
-//SOURCES Program.java
+//SOURCES Project.java
 //DEPS org.xerial:sqlite-jdbc:3.53.4.0
-//DEPS org.junit:junit-bom:6.1.3@pom
-//DEPS org.junit.jupiter:junit-jupiter-api
 
 import java.io.File;
 import java.io.IOException;
@@ -18,13 +15,11 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
-import java.util.stream.Stream;
 
 /**
  * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS]}. Every figure is the median of rounds in which all rows take turns,
@@ -75,7 +70,7 @@ public class bench {
         this.feature = feature;
         this.home = home;
         virtualMachine.add(home.resolve("bin/java").toString());
-        virtualMachine.addAll(Program.scriptOptions());
+        virtualMachine.addAll(Project.scriptOptions());
         script = classPath("taskrunner.java");
         batch = classPath("batch/taskrunnerbatch.java");
         stock = classPath("tests/stock/stock.java");
@@ -88,9 +83,9 @@ public class bench {
 
     /** The class path with which JBang runs the script; compiled if need be. */
     private String classPath(String source) throws IOException, InterruptedException {
-        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Program.ROOT + "/jbang");
-        run(join(jbang, "build", Program.ROOT.resolve(source).toString()));
-        run(join(jbang, "info", "classpath", Program.ROOT.resolve(source).toString()));
+        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Project.ROOT + "/jbang");
+        run(join(jbang, "build", Project.ROOT.resolve(source).toString()));
+        run(join(jbang, "info", "classpath", Project.ROOT.resolve(source).toString()));
         String[] lines = Files.readString(FOLDER.resolve("out")).strip().split("\n");
         return lines[lines.length - 1];
     }
@@ -126,10 +121,10 @@ public class bench {
                 public void run() { System.out.println("hello"); }
             }
             """);
-        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Program.ROOT + "/jbang");
+        List<String> jbang = List.of("env", "JAVA_HOME=" + home, Project.ROOT + "/jbang");
         Map<String, List<String>> throughJBang = new LinkedHashMap<>();
         throughJBang.put("`./jbang` of a hello world with picocli", join(jbang, hello.toString()));
-        throughJBang.put("`./jbang taskrunner.java`: run of `true`", request(join(jbang, Program.ROOT + "/taskrunner.java"), "free"));
+        throughJBang.put("`./jbang taskrunner.java`: run of `true`", request(join(jbang, Project.ROOT + "/taskrunner.java"), "free"));
         table(throughJBang, Math.max(3, rounds / 2));
         footprint();
         throughput();
@@ -238,7 +233,7 @@ public class bench {
             ProcessBuilder builder = new ProcessBuilder(row.getValue()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD);
             builder.environment().put("XDG_STATE_HOME", FOLDER.toString());
             Process process = builder.start();
-            Program.sleep(1200);
+            Thread.sleep(1200);
             double mebibytes = 0;
             String threads = "";
             for (String line : Files.readAllLines(Path.of("/proc/" + process.pid() + "/status"))) {
@@ -320,13 +315,7 @@ public class bench {
     private static Path folder() {
         try {
             Path folder = Files.createTempDirectory("taskrunner-bench");
-            Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-                try (Stream<Path> files = Files.walk(folder)) {
-                    files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
-                } catch (IOException e) {
-                    System.err.println("cannot remove " + folder);
-                }
-            }));
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(folder)));
             return folder;
         } catch (IOException e) {
             throw new UncheckedIOException(e);

@@ -10,31 +10,14 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.List;
 
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 
 /** What a request and {@code status} make of each kind of lock. Needs root, for other users and pid namespaces. */
-class LockVerdictTest {
+class LockStateTest extends TaskTest {
     private static final String[] OWN_PID_NAMESPACE = {"unshare", "-pf", "--mount-proc", "--"};
     private static final int FREE = 0;
     private static final int HELD = 20;
     private static final int LEFT_BEHIND = 21;
-
-    @TempDir
-    Path folder;
-    private Program.Task task;
-
-    @BeforeEach
-    void task() {
-        task = new Program.Task(folder);
-    }
-
-    @AfterEach
-    void endWhatIsLeft() {
-        Program.killProcessesWith(folder.toString());
-    }
 
     @Test
     void aFreeLockIsFree() {
@@ -44,77 +27,71 @@ class LockVerdictTest {
 
     @Test
     void aLockWhoseRunnerLivesIsHeldUntilItEnds() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         assertContention(" is held by pid " + holder.pid() + " (root@");
         assertStatus(HELD, "held", " is held by pid " + holder.pid() + " (root@");
         assertTrue(holder.alive());
-        task.finish();
-        holder.result().exitedWith(0).errHasNo("WARN");
+        task.finish(holder).errHasNo("WARN");
         task.assertFree();
     }
 
     @Test
     void aCopyOfALivingRunnersLockIsHeldWithoutItsKernelLock() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         shell("cp task.lock copy && mv copy task.lock");
         String why = "(its kernel lock is gone: the lock file was copied or restored)";
         assertContention(" is held by pid " + holder.pid() + " ", why);
         assertStatus(HELD, "held", why);
-        task.finish();
-        holder.result().exitedWith(0).errContains("WARN").errContains("was removed or replaced while the command ran");
+        task.finish(holder).errContains("WARN").errContains("was removed or replaced while the command ran");
         assertTrue(Files.exists(task.lock), "the holder removed a lock file that is not its own");
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockIsOrphanedWhileTheCommandOfAKilledRunnerLives() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         kill(holder);
         String verdict = " is orphaned: its taskrunner, pid " + holder.pid() + " (root@";
         assertContention(verdict, ", is dead, but of its run pid", "" + commandPid());
         assertStatus(LEFT_BEHIND, "orphaned", verdict);
         assertContention(verdict);
-        endCommand();
+        task.finishOrphan();
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockIsOrphanedByAGrandchildThatLeftTheTree() throws Exception {
-        Program.Running holder = task.hold(task.request("setsid sh -c '" + task.untilFinish() + "' & exec sleep 60; : " + folder));
+        Running holder = task.hold(task.request("setsid sh -c '" + task.untilFinish() + "' & exec sleep 60; : " + directory));
         kill(holder);
-        assertEquals(0, new ProcessBuilder("kill", "-KILL", commandPid()).inheritIO().start().waitFor());
-        Program.await("the command is dead", () -> !Files.exists(Path.of("/proc", commandPid()))
-            || Program.read(Path.of("/proc", commandPid(), "stat")).contains(") Z"));
-        List<Long> grandchildren = Program.processesWith("sh -c touch " + folder);
+        Program.signal(Long.parseLong(commandPid()), "KILL");
+        Program.awaitDeath(List.of(Long.parseLong(commandPid())));
+        List<Long> grandchildren = Program.processesWith("sh -c touch " + directory);
         assertEquals(1, grandchildren.size());
         assertContention(" is orphaned: ", "of its run pid", grandchildren.get(0).toString());
         assertStatus(LEFT_BEHIND, "orphaned", " is orphaned: ");
-        endCommand();
+        task.finishOrphan();
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockIsOrphanedByTheCommandOfANestedTaskrunner() throws Exception {
-        Path innerLock = folder.resolve("inner.lock");
-        Program inner = Program.taskrunner(folder, "--command", task.untilFinish(), "--lockfile", innerLock.toString(), "--threshold", "0",
-            "--counter-file", folder.resolve("inner.count").toString());
-        Program.Running holder = task.hold(task.request(inner.shellCommand() + "; :"));
-        Program.await("the inner command is recorded", () -> Program.read(innerLock).contains("\ncommand-start="));
-        String innermost = value(innerLock, "command-pid");
+        Task inner = new Task(directory, directory.resolve("inner.lock"), directory.resolve("inner.count"));
+        Running holder = task.hold(task.request(inner.request(task.untilFinish()).shellCommand() + "; :"));
+        Program.await("the inner command is recorded", () -> Program.read(inner.lock).contains("\ncommand-start="));
+        String innermost = inner.recorded("command-pid");
         kill(holder);
-        for (String pid : List.of(commandPid(), value(innerLock, "pid"))) {
-            assertEquals(0, new ProcessBuilder("kill", "-KILL", pid).inheritIO().start().waitFor());
-        }
-        Program.await("both runners are dead", () -> Program.processesWith(innerLock + " --threshold").isEmpty());
+        List<Long> middle = List.of(Long.parseLong(commandPid()), Long.parseLong(inner.recorded("pid")));
+        middle.forEach(pid -> Program.signal(pid, "KILL"));
+        Program.awaitDeath(middle);
         assertContention(" is orphaned: ", "of its run pid", innermost);
         assertStatus(LEFT_BEHIND, "orphaned", innermost);
-        endCommand();
+        task.finishOrphan();
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
     @Test
     void aStaleLockIsTakenOverWithAWarningAndClearsTheCounter() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         assertContention(" is held by ");
         killAll(holder);
         assertStatus(LEFT_BEHIND, "stale", " is stale: its taskrunner, pid " + holder.pid() + " (root@");
@@ -125,28 +102,28 @@ class LockVerdictTest {
 
     @Test
     void onStaleReportCountsAStaleLockAndLeavesIt() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         killAll(holder);
         for (int count = 1; count <= 3; count++) {
-            assertContentionOf(task.request("touch " + folder + "/ran", "--on-stale", "report"), " is stale: its taskrunner, pid "
+            assertContentionOf(task.markingRequest("--on-stale", "report"), " is stale: its taskrunner, pid "
                 + holder.pid() + " ", "contention " + count + ", threshold 2");
         }
-        task.request("touch " + folder + "/ran", "--on-stale", "report").run().exitedWith(75).errContains("without --on-stale report it is"
+        task.markingRequest("--on-stale", "report").run().exitedWith(75).errContains("without --on-stale report it is"
             + " taken over");
         assertEquals(0, task.count());
-        assertFalse(Files.exists(folder.resolve("ran")));
+        task.assertDidNotRun();
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockOfAnEarlierBootIsStaleWhateverItsPidsAreToday() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         kill(holder);
         assertContention(" is orphaned: ");
         edit("boot", "00000000-0000-4000-8000-000000000000");
         assertStatus(LEFT_BEHIND, "stale", "(the machine was started again since)");
         assertTakeover("(the machine was started again since)");
-        endCommand();
+        task.finishOrphan();
     }
 
     @Test
@@ -168,18 +145,17 @@ class LockVerdictTest {
 
     @Test
     void aLivingHolderInAnotherPidNamespaceIsHeld() throws Exception {
-        Program.Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
+        Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
         assertContention(" is held by pid 1 (root@");
         assertStatus(HELD, "held", " is held by pid 1 (root@");
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         task.assertFree();
     }
 
     @Test
     void aHolderKilledInAnotherPidNamespaceCannotBeJudged() throws Exception {
-        Program.Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
-        Program.killProcessesWith(folder.toString());
+        Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
+        Program.killProcessesOf(directory);
         assertNotEquals(0, holder.result().status());
         String verdict = "cannot be judged: it was made in another container (pid namespace)";
         assertContention(verdict);
@@ -188,11 +164,10 @@ class LockVerdictTest {
 
     @Test
     void aLivingHolderIsHeldAsSeenFromAnotherPidNamespace() throws Exception {
-        Program.Running holder = task.hold();
-        assertContentionOf(task.request("touch " + folder + "/ran").under(OWN_PID_NAMESPACE), " is held by pid " + holder.pid() + " ");
+        Running holder = task.hold();
+        assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), " is held by pid " + holder.pid() + " ");
         task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(" is held by pid " + holder.pid() + " ");
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         task.assertFree();
     }
 
@@ -200,9 +175,9 @@ class LockVerdictTest {
     void aKilledHolderCannotBeJudgedFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
         kill(task.hold());
         String verdict = "cannot be judged: it was made in another container (pid namespace)";
-        assertContentionOf(task.request("touch " + folder + "/ran").under(OWN_PID_NAMESPACE), verdict);
+        assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), verdict);
         task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(verdict);
-        endCommand();
+        task.finishOrphan();
         assertTakeover("its taskrunner, pid ");
     }
 
@@ -219,15 +194,14 @@ class LockVerdictTest {
 
     @Test
     void anotherUserSeesRootsLockAsHeldWhileItLives() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         assertEquals("rw-r--r--", PosixFilePermissions.toString(Files.getPosixFilePermissions(task.lock)));
         task.threshold = 0;
-        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), " is held by pid " + holder.pid() + " (root@");
+        assertContentionOf(task.markingRequest().asNobody(), " is held by pid " + holder.pid() + " (root@");
         task.status().asNobody().run().exitedWith(HELD).outContains(" is held by pid " + holder.pid() + " (root@");
-        task.finish();
-        holder.result().exitedWith(0);
-        task.request("touch " + folder + "/ran").asNobody().run().exitedWith(0);
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.finish(holder);
+        task.markingRequest().asNobody().run().exitedWith(0);
+        task.assertRan();
         task.assertFree();
     }
 
@@ -235,7 +209,7 @@ class LockVerdictTest {
     void anotherUserDoesNotTakeOverRootsStaleLock() throws Exception {
         killAll(task.hold());
         task.threshold = 0;
-        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), "cannot be judged: ");
+        assertContentionOf(task.markingRequest().asNobody(), "cannot be judged: ");
         task.threshold = 2;
         assertTakeover("its taskrunner, pid ");
     }
@@ -252,7 +226,7 @@ class LockVerdictTest {
         Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         task.threshold = 0;
         String verdict = " of an unknown run cannot be judged: this user may not read it";
-        assertContentionOf(task.request("touch " + folder + "/ran").asNobody(), verdict);
+        assertContentionOf(task.markingRequest().asNobody(), verdict);
         task.status().asNobody().run().exitedWith(HELD).outContains(verdict);
     }
 
@@ -263,8 +237,8 @@ class LockVerdictTest {
         assertContention(verdict);
         assertStatus(HELD, "foreign", verdict);
         Files.delete(task.lock);
-        task.request("touch " + folder + "/ran").run().exitedWith(0).errHasNo("WARN");
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.markingRequest().run().exitedWith(0).errHasNo("WARN");
+        task.assertRan();
     }
 
     @Test
@@ -287,15 +261,14 @@ class LockVerdictTest {
             Files.writeString(task.gate, leftover);
             assertStatus(FREE, "free", " is free");
             Files.writeString(task.gate, leftover);
-            task.request("touch " + folder + "/ran").run().exitedWith(0).errHasNo("WARN");
-            Files.delete(folder.resolve("ran"));
+            task.markingRequest().run().exitedWith(0).errHasNo("WARN");
             task.assertFree();
         }
     }
 
     @Test
     void aLeftoverTmpDoesNotBlockATakeoverEither() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         killAll(holder);
         Files.writeString(task.gate, Program.read(task.lock));
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
@@ -305,14 +278,12 @@ class LockVerdictTest {
     void aLockTakenOverAfterACrashBetweenLinkAndUnlinkIsHeldWithItsKernelLock() throws Exception {
         killAll(task.hold());
         Files.createLink(task.gate, task.lock);
-        Files.delete(folder.resolve("runs"));
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         holder.awaitErr("took over stale lock " + task.lock).awaitErr("(killed before the command started)");
         String verdict = " is held by pid " + holder.pid() + " ";
-        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains(verdict).errHasNo("kernel lock");
+        task.markingRequest().run().exitedWith(0).errContains(verdict).errHasNo("kernel lock");
         assertContention(verdict);
-        task.finish();
-        holder.result().exitedWith(0);
+        task.finish(holder);
         task.assertFree();
     }
 
@@ -320,22 +291,23 @@ class LockVerdictTest {
     void aTmpThatHoldsSomethingElseIsLeftAloneAndAnError() throws Exception {
         for (String text : List.of("my notes\n", "taskrunner-lock 2\n", "x")) {
             Files.writeString(task.gate, text);
-            task.request("touch " + folder + "/ran").run().exitedWith(73).errContains(task.gate + " is needed for it but holds something else");
+            task.markingRequest().run().exitedWith(73).errContains(task.gate + " is needed for it but holds something else");
             assertEquals(text, Program.read(task.gate));
-            assertFalse(Files.exists(task.lock) || Files.exists(task.counter) || Files.exists(folder.resolve("ran")));
+            assertFalse(Files.exists(task.lock) || Files.exists(task.counter));
+            task.assertDidNotRun();
         }
     }
 
     @Test
     void aTornLastLineOfARecordIsIgnored() throws Exception {
-        Program.Running holder = task.hold();
+        Running holder = task.hold();
         String record = Program.read(task.lock);
         kill(holder);
         for (String torn : List.of(record.substring(0, record.indexOf("command-pid=") + 14), record.substring(0, record.length() - 1))) {
             Files.writeString(task.lock, torn);
-            assertStatus(LEFT_BEHIND, "orphaned", commandPid(record));
+            assertStatus(LEFT_BEHIND, "orphaned", Task.recorded(record, "command-pid"));
         }
-        endCommand();
+        task.finishOrphan();
         assertTakeover("its taskrunner, pid " + holder.pid() + " ");
     }
 
@@ -365,20 +337,20 @@ class LockVerdictTest {
         kill(task.hold());
         // without /proc the loader does not find the JVM's libraries by itself
         String libraries = System.getProperty("java.home") + "/lib:" + System.getProperty("java.home") + "/lib/server";
-        assertContentionOf(task.request("touch " + folder + "/ran").env("LD_LIBRARY_PATH", libraries).under("unshare", "-m", "--", "sh", "-c",
+        assertContentionOf(task.markingRequest().env("LD_LIBRARY_PATH", libraries).under("unshare", "-m", "--", "sh", "-c",
             "mount -t tmpfs none /proc && exec \"$@\"", "sh"), "cannot be judged: ");
-        endCommand();
+        task.finishOrphan();
     }
 
     @Test
     void aProcessOfWhichNothingCanBeToldIsNoEvidenceOfAStaleLock() throws Exception {
         kill(task.hold());
         Path stat = Path.of("/proc", commandPid(), "stat");
-        Program judging = task.request("touch " + folder + "/ran").under("strace", "-f", "-qq", "-o", "/dev/null", "-P", stat.toString(), "-e",
+        Program judging = task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", stat.toString(), "-e",
             "inject=open,openat:error=EMFILE");
         judging.run().exitedWith(74).errContains("lock file " + task.lock + ": " + stat + " (Too many open files)");
-        assertFalse(Files.exists(folder.resolve("ran")));
-        endCommand();
+        task.assertDidNotRun();
+        task.finishOrphan();
     }
 
     @Test
@@ -404,60 +376,59 @@ class LockVerdictTest {
     @Test
     void zombiesAreDead() throws Exception {
         // The shell becomes a tail that never waits for the runner it started, so that the killed runner stays a zombie.
-        Process parent = new ProcessBuilder("sh", "-c", task.request(task.untilFinish()).shellCommand() + " & exec tail -f /dev/null "
-            + folder + "/none").redirectErrorStream(true).redirectOutput(folder.resolve("parent").toFile()).start();
-        try {
+        Running parent = Program.shell(directory, task.request(task.untilFinish()).shellCommand()
+            + " & exec tail -f /dev/null " + directory + "/none").start();
+        {
             Program.await("the command is recorded", () -> Program.read(task.lock).contains("\ncommand-start="));
-            String runner = value(task.lock, "pid");
+            String runner = task.recorded("pid");
             String command = commandPid();
             for (String pid : List.of(runner, command)) {
-                assertEquals(0, new ProcessBuilder("kill", "-KILL", pid).inheritIO().start().waitFor());
+                Program.signal(Long.parseLong(pid), "KILL");
             }
             Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", runner, "stat")).contains(") Z"));
             assertTakeover("its taskrunner, pid " + runner + " ");
             assertTrue(Program.read(Path.of("/proc", runner, "stat")).contains(") Z"), "it was no zombie any more");
-        } finally {
-            parent.destroyForcibly().waitFor();
         }
+        parent.kill();
     }
 
     @Test
     void theJudgingProcessIsNoEvidenceAlthoughItsEnvironmentNamesTheRun() throws Exception {
         killAll(task.hold());
-        String run = value(task.lock, "run");
+        String run = task.recorded("run");
         task.status().env("TASKRUNNER_RUN_ID", run).run().exitedWith(LEFT_BEHIND).outContains(" is stale: ");
-        task.request("touch " + folder + "/ran").env("TASKRUNNER_RUN_ID", run).run().exitedWith(0).errContains("took over stale lock");
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.markingRequest().env("TASKRUNNER_RUN_ID", run).run().exitedWith(0).errContains("took over stale lock");
+        task.assertRan();
         task.assertFree();
     }
 
     /** A request finds contention: it says so, counts once, runs nothing and leaves the lock file as it is. */
     private void assertContention(String... verdict) throws IOException {
         long before = task.count();
-        Program.Result result = assertContentionOf(task.request("touch " + folder + "/ran"), verdict);
+        Result result = assertContentionOf(task.markingRequest(), verdict);
         result.errContains("; contention " + (before + 1) + ", threshold " + task.threshold);
         assertEquals(before + 1, task.count());
     }
 
-    private Program.Result assertContentionOf(Program request, String... verdict) throws IOException {
+    private Result assertContentionOf(Program request, String... verdict) throws IOException {
         byte[] record = Files.readAllBytes(task.lock);
         Object inode = Files.getAttribute(task.lock, "unix:ino");
-        Program.Result result = request.run().exitedWith(0).errContains("WARN").errContains("lock " + task.lock);
+        Result result = request.run().exitedWith(0).errContains("WARN").errContains("lock " + task.lock);
         for (String part : verdict) {
             result.errContains(part);
         }
         assertArrayEquals(record, Files.readAllBytes(task.lock));
         assertEquals(inode, Files.getAttribute(task.lock, "unix:ino"));
-        assertFalse(Files.exists(folder.resolve("ran")), () -> "the command ran: " + result.program());
+        task.assertDidNotRun();
         assertFalse(Files.exists(task.gate), "the gate is left");
         return result;
     }
 
     /** A request takes the lock over, warns why, runs its command and releases the lock. */
     private void assertTakeover(String why) {
-        task.request("touch " + folder + "/ran").run().exitedWith(0).errContains("WARN")
+        task.markingRequest().run().exitedWith(0).errContains("WARN")
             .errContains("took over stale lock " + task.lock + ": ").errContains(why);
-        assertTrue(Files.exists(folder.resolve("ran")));
+        task.assertRan();
         task.assertFree();
     }
 
@@ -471,32 +442,18 @@ class LockVerdictTest {
         assertEquals(count, task.count());
     }
 
-    private static void kill(Program.Running runner) {
-        runner.signal("KILL");
-        runner.result().exitedWith(137);
+    private static void kill(Running runner) {
+        runner.kill().exitedWith(137);
     }
 
     /** Kills the runner, then all that is left of its run. */
-    private void killAll(Program.Running runner) {
+    private void killAll(Running runner) {
         kill(runner);
-        Program.killProcessesWith(folder.toString());
-    }
-
-    private void endCommand() {
-        task.finish();
-        Program.await("the command has ended", () -> Program.processesWith(folder.toString()).isEmpty());
+        Program.killProcessesOf(directory);
     }
 
     private String commandPid() {
-        return value(task.lock, "command-pid");
-    }
-
-    private static String commandPid(String record) {
-        return record.replaceAll("(?s).*\ncommand-pid=(\\d+)\n.*", "$1");
-    }
-
-    private static String value(Path lock, String key) {
-        return Program.read(lock).replaceAll("(?s).*\n" + key + "=([^\n]*)\n.*", "$1");
+        return task.recorded("command-pid");
     }
 
     /** Gives a line of the record another value, in place. */
@@ -507,7 +464,4 @@ class LockVerdictTest {
         Files.writeString(task.lock, edited);
     }
 
-    private void shell(String command) throws Exception {
-        assertEquals(0, new ProcessBuilder("sh", "-c", command).directory(folder.toFile()).inheritIO().start().waitFor());
-    }
 }

@@ -1,0 +1,93 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+import org.junit.jupiter.api.Test;
+
+/** {@code --metrics-file}. */
+class MetricsTest extends TaskTest {
+    @Test
+    void theMetricsFileIsInPrometheusTextFormat() throws IOException {
+        Path metrics = directory.resolve("task.prom");
+        task.request("sleep 0.1", "--metrics-file", metrics.toString()).run().exitedWith(0);
+        String label = "{lockfile=\"" + task.lock + "\"} ";
+        String text = Program.read(metrics);
+        assertEquals("""
+            # HELP taskrunner_last_start_timestamp_seconds when the command was last started
+            # TYPE taskrunner_last_start_timestamp_seconds gauge
+            taskrunner_last_start_timestamp_seconds@TIME
+            # HELP taskrunner_last_success_timestamp_seconds when the command last succeeded
+            # TYPE taskrunner_last_success_timestamp_seconds gauge
+            taskrunner_last_success_timestamp_seconds@TIME
+            # HELP taskrunner_last_duration_seconds how long the command last ran
+            # TYPE taskrunner_last_duration_seconds gauge
+            taskrunner_last_duration_seconds@TIME
+            # HELP taskrunner_last_exit_status exit status of the last run or error
+            # TYPE taskrunner_last_exit_status gauge
+            taskrunner_last_exit_status@0
+            # HELP taskrunner_contentions contentions since the lock was last acquired or the threshold last reported
+            # TYPE taskrunner_contentions gauge
+            taskrunner_contentions@0
+            # HELP taskrunner_threshold contentions that are tolerated
+            # TYPE taskrunner_threshold gauge
+            taskrunner_threshold@2
+            """.replace("@", label), text.replaceAll("\\} [0-9]+\\.[0-9]{3}\n", "} TIME\n"));
+        Map<String, Double> first = metrics(metrics);
+        double now = System.currentTimeMillis() / 1000.0;
+        assertTrue(Math.abs(now - first.get("last_start_timestamp_seconds")) < 60, text);
+        assertTrue(first.get("last_duration_seconds") >= 0.1, text);
+        assertEquals(first.get("last_start_timestamp_seconds") + first.get("last_duration_seconds"),
+            first.get("last_success_timestamp_seconds"), 0.002, text);
+
+        task.request("exit 3", "--metrics-file", metrics.toString()).run().exitedWith(3);
+        Map<String, Double> failed = metrics(metrics);
+        assertEquals(first.get("last_success_timestamp_seconds"), failed.get("last_success_timestamp_seconds"));
+        assertTrue(failed.get("last_start_timestamp_seconds") > first.get("last_start_timestamp_seconds"));
+        assertEquals(3, failed.get("last_exit_status"));
+
+        Running holder = task.hold();
+        task.request("true", "--metrics-file", metrics.toString()).run().exitedWith(0);
+        Map<String, Double> contended = new TreeMap<>(failed);
+        contended.put("contentions", 1.0);
+        assertEquals(contended, metrics(metrics));
+        task.finish(holder);
+        assertEquals("rw-r--r--", java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(metrics)));
+        assertFalse(Files.exists(directory.resolve("task.prom.tmp")));
+    }
+
+    @Test
+    void aNameThatPrometheusReservesIsEscapedInTheLabel() throws IOException {
+        Path metrics = directory.resolve("task.prom");
+        taskrunner("--command", "true", "--lockfile", directory + "/a\"b\\c\nd.lock", "--threshold", "1", "--counter-file",
+            task.counter.toString(), "--metrics-file", metrics.toString()).run().exitedWith(0);
+        assertTrue(Program.read(metrics).contains("taskrunner_threshold{lockfile=\"" + directory + "/a\\\"b\\\\c\\nd.lock\"} 1\n"),
+            Program.read(metrics));
+    }
+
+    @Test
+    void metricsThatCannotBeWrittenDoNotChangeTheOutcome() throws IOException {
+        Path nowhere = directory.resolve("no/task.prom");
+        task.request("echo ran", "--metrics-file", nowhere.toString()).run().exitedWith(0).outIs("ran\n").errContains("WARN")
+            .errContains("cannot write metrics file " + nowhere + ": ").errContains("no such file or folder");
+        Path mine = Files.writeString(directory.resolve("task.prom.tmp"), "my notes\n");
+        task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
+        assertEquals("my notes\n", Program.read(mine));
+    }
+
+    private static Map<String, Double> metrics(Path file) {
+        Map<String, Double> values = new TreeMap<>();
+        Matcher line = Pattern.compile("(?m)^taskrunner_([a-z_]+)\\{lockfile=\"[^\"]*\"\\} ([0-9.]+)$").matcher(Program.read(file));
+        while (line.find()) {
+            values.put(line.group(1), Double.valueOf(line.group(2)));
+        }
+        return values;
+    }
+}

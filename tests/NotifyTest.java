@@ -1,0 +1,88 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
+
+/** {@code --notify}. */
+class NotifyTest extends TaskTest {
+    @Test
+    void aPersonIsNotifiedOfEachEventAfterTheLockWasReleased() throws IOException {
+        Map<String, String> failed = notified(task.request("exit 3"), 3);
+        assertEquals(Map.of("EVENT", "failed", "LOCKFILE", task.lock.toString(), "COMMAND", "exit 3", "EXIT_STATUS", "3", "COUNT", "",
+            "THRESHOLD", "2", "HOLDER_PID", "", "LOCK", "free"), without(failed, "MESSAGE", "RUN"));
+        assertTrue(failed.get("MESSAGE").startsWith("command failed with status 3 after ") && !failed.get("RUN").isEmpty(), failed::toString);
+        assertEquals("timeout", notified(task.request("exec sleep 100", "--timeout", "PT0.3S"), 124).get("EVENT"));
+        Files.writeString(task.counter, "no counter");
+        Map<String, String> broken = notified(task.request("true"), 65);
+        assertEquals("error", broken.get("EVENT"));
+        assertTrue(broken.get("MESSAGE").contains("counter file " + task.counter), broken::toString);
+        Files.delete(task.counter);
+        assertEquals("error", notified(taskrunner("--command", "true", "--lockfile", directory + "/no/task.lock", "--threshold", "1",
+            "--counter-file", task.counter.toString()), 73).get("EVENT"));
+        assertEquals("error", notified(task.request("rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\""), 74).get("EVENT"));
+        Files.delete(task.lock);
+
+        assertEquals(Map.of(), notified(task.request("true"), 0));
+        Running holder = task.hold();
+        assertEquals(Map.of(), notified(task.request("true"), 0));
+        Files.writeString(task.counter, "3\n");
+        Map<String, String> threshold = notified(task.request("true"), 75);
+        assertEquals(List.of("threshold", "0", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("COUNT"),
+            threshold.get("HOLDER_PID"), threshold.get("EXIT_STATUS")));
+        holder.kill();
+        task.finishOrphan();
+        Map<String, String> recovered = notified(task.request("true"), 0);
+        assertEquals("recovered", recovered.get("EVENT"));
+        assertTrue(recovered.get("MESSAGE").contains("took over stale lock " + task.lock + ": its taskrunner, pid " + holder.pid()),
+            recovered::toString);
+    }
+
+    /** The environment of the notification without the prefix, empty when there was none. */
+    private Map<String, String> notified(Program request, int status) throws IOException {
+        Path notes = directory.resolve("notes");
+        request.with("--notify", "env | grep ^TASKRUNNER_ > notes; [ -e \"$TASKRUNNER_LOCKFILE\" ] && echo TASKRUNNER_LOCK=held >> notes"
+            + " || echo TASKRUNNER_LOCK=free >> notes").run().exitedWith(status);
+        Map<String, String> environment = new TreeMap<>();
+        if (Files.exists(notes)) {
+            for (String line : Files.readAllLines(notes)) {
+                String[] pair = line.substring("TASKRUNNER_".length()).split("=", 2);
+                environment.put(pair[0], pair[1]);
+            }
+            Files.delete(notes);
+        }
+        return environment;
+    }
+
+    private static Map<String, String> without(Map<String, String> map, String... names) {
+        Map<String, String> rest = new TreeMap<>(map);
+        rest.keySet().removeAll(Set.of(names));
+        return rest;
+    }
+
+    @Test
+    void aNotificationNeverChangesTheOutcome() {
+        Result result = task.request("exit 3", "--notify", "echo notified; exit 9").run().exitedWith(3).outIs("")
+            .errContains("notified\n").errContains("WARN").errContains("notification command failed with status 9");
+        assertTrue(result.lastErr().contains("command failed with status 3"), result.err());
+        assertTrue(task.request("x".repeat(100_000), "--notify", "touch long").run().status() == 127 && Files.exists(directory.resolve("long")));
+    }
+
+    @Test
+    @Execution(ExecutionMode.CONCURRENT)
+    void aNotificationThatHangsIsEndedAfterHalfAMinute() {
+        String sleep = "sleep 1001." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
+        task.request("exit 3", "--notify", sleep + " & " + sleep).run().exitedWith(3)
+            .errContains("notification command was ended after 30 s: " + sleep);
+        assertEquals(List.of(), Program.processesWith(sleep));
+    }
+}
