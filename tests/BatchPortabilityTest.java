@@ -44,7 +44,7 @@ class BatchPortabilityTest extends TaskTest {
 
     @Test
     void theJobRunsOnApacheBatchEe() throws Exception {
-        Task held = new Task(Files.createDirectories(directory.resolve("held")));
+        TestTask held = new TestTask(Files.createDirectories(directory.resolve("held")));
         Running holder = held.hold();
         Result result = onBatchEe(task.lock, held.lock);
         held.finish();
@@ -101,8 +101,8 @@ class BatchPortabilityTest extends TaskTest {
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
             Holder owner = execution.holder;
-            RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.runner().pid(),
-                owner.runner().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
+            RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.process().pid(),
+                owner.process().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
             new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile());
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());

@@ -16,19 +16,19 @@ import java.util.stream.Stream;
 
 /** A task of its own and the audit repository that keeps its executions. */
 final class BatchTask {
-    final Task task;
+    final TestTask task;
     /** The directory of the embedded database, of output and spool files. */
     final Path state;
     private final Map<String, String> environment = new LinkedHashMap<>();
 
-    BatchTask(Task task) {
+    BatchTask(TestTask task) {
         this.task = task;
         state = task.directory.resolve("state/taskrunner");
         environment.put("XDG_STATE_HOME", task.directory.resolve("state").toString());
     }
 
     private BatchTask(BatchTask of, Path directory) {
-        task = new Task(directory);
+        task = new TestTask(directory);
         state = of.state;
         environment.putAll(of.environment);
     }

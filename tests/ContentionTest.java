@@ -33,7 +33,7 @@ class ContentionTest extends TaskTest {
     void ofTwelveRequestsAtOnceOnAStaleLockOneTakesItOverAndElevenAreCounted() {
         leaveAStaleLock();
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
-        assertEquals(1, results.stream().filter(result -> result.err().contains("took over stale lock")).count());
+        assertEquals(1, results.stream().filter(result -> result.err().contains("recovered stale lock")).count());
     }
 
     @Test
@@ -41,7 +41,7 @@ class ContentionTest extends TaskTest {
         leaveAStaleLock();
         Files.createLink(task.gate, task.lock);
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
-        assertEquals(1, results.stream().filter(result -> result.err().contains("took over stale lock")).count());
+        assertEquals(1, results.stream().filter(result -> result.err().contains("recovered stale lock")).count());
     }
 
     private void leaveAStaleLock() {
@@ -92,7 +92,7 @@ class ContentionTest extends TaskTest {
                 assertEquals(count, task.count());
             }
             task.request("exit 9").run().exitedWith(75).errContains("ERROR").errContains("task " + task.lock
-                + ": contention 4 exceeds threshold 2; ").errContains(" is held by pid " + holder.pid() + " ");
+                + " was busy for 4 requests in a row (threshold 2): ").errContains("held by pid " + holder.pid() + " ");
             assertEquals("0\n", Program.read(task.counter));
         }
         task.finish(holder);
@@ -151,7 +151,7 @@ class ContentionTest extends TaskTest {
     void otherSpellingsOfThePathAreTheSameLock() throws Exception {
         Path inner = Files.createDirectory(directory.resolve("inner"));
         Files.createSymbolicLink(directory.resolve("link"), inner);
-        Task real = new Task(inner);
+        TestTask real = new TestTask(inner);
         Running holder = real.hold();
         int count = 0;
         for (String spelling : List.of(directory + "/link/task.lock", "inner/task.lock", "./link/../inner/task.lock",
@@ -195,7 +195,7 @@ class ContentionTest extends TaskTest {
                     }
                     Result result = request.result();
                     kills.addAndGet(result.status() == 137 && !result.err().contains("SIGKILL") && !result.err().contains("signal KILL") ? 1 : 0);
-                    takeovers.addAndGet(result.err().contains("took over stale lock") ? 1 : 0);
+                    takeovers.addAndGet(result.err().contains("recovered stale lock") ? 1 : 0);
                     contentions.addAndGet(result.err().contains("; contention ") ? 1 : 0);
                     assertTrue(List.of(0, 137).contains(result.status()), () -> "" + result.program());
                 }
@@ -224,7 +224,7 @@ class ContentionTest extends TaskTest {
             try {
                 String record = Files.readString(task.lock);
                 if (record.contains("\n" + key + "=") && record.endsWith("\n")) {
-                    long pid = Long.parseLong(Task.recorded(record, key));
+                    long pid = Long.parseLong(TestTask.recorded(record, key));
                     return Program.processesWith(directory.toString()).contains(pid)
                         && ProcessHandle.of(pid).map(ProcessHandle::destroyForcibly).orElse(false);
                 }

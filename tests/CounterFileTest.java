@@ -44,7 +44,7 @@ class CounterFileTest extends TaskTest {
 
     private void assertRefusesTheCounter(Program request) {
         request.run().exitedWith(65).outIs("").errContains("counter file " + task.counter
-            + " holds something other than a counter: it is left as it is");
+            + " contains '");
         task.assertDidNotRun();
     }
 
@@ -80,14 +80,14 @@ class CounterFileTest extends TaskTest {
         assertFalse(Files.exists(directory.resolve("nowhere")));
         Files.delete(task.counter);
         Files.createDirectory(task.counter);
-        assertCounterIs74("a folder");
+        assertCounterIs74("a directory");
         Files.delete(task.counter);
         shell("mkfifo task.count");
         assertCounterIs74("a special file");
     }
 
     private void assertCounterIs74(String kind) throws IOException {
-        String message = "counter file " + task.counter + ": " + kind + " is in its place: remove it or choose another --counter-file";
+        String message = "cannot use counter file " + task.counter + ": " + kind + " is in its place; remove it or choose another --counter-file";
         task.markingRequest().run().exitedWith(74).errContains(message);
         task.assertFree();
         Files.writeString(task.lock, "made by hand\n");
@@ -99,7 +99,7 @@ class CounterFileTest extends TaskTest {
 
     @Test
     void aCounterFileWithoutAFolderIs74() {
-        new Task(directory, task.lock, directory.resolve("no/task.count")).markingRequest().run().exitedWith(74).outIs("").errContains("no such folder: mkdir -p");
+        new TestTask(directory, task.lock, directory.resolve("no/task.count")).markingRequest().run().exitedWith(74).outIs("").errContains("create it: mkdir -p");
         task.assertFree();
     }
 }

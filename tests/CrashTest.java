@@ -34,28 +34,28 @@ class CrashTest extends TaskTest {
     /** What a request meets. */
     private abstract static class Scenario {
         /** Prepares the task; returns the holder that runs, or null. */
-        abstract Running prepare(Task task) throws Exception;
+        abstract Running prepare(TestTask task) throws Exception;
 
         /** The files at whose calls it is crashed. */
-        List<Path> files(Task task) {
+        List<Path> files(TestTask task) {
             return List.of(task.lock, task.gate, task.counter);
         }
 
         /** Looks at what the crash left and makes the next request. */
-        abstract void check(Task task, Running holder) throws Exception;
+        abstract void check(TestTask task, Running holder) throws Exception;
     }
 
     @Test
     void aRequestOnAFreeLockMayDieAtAnyStepUpToTheRelease() throws Exception {
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
-            Running prepare(Task task) throws IOException {
+            Running prepare(TestTask task) throws IOException {
                 Files.writeString(task.counter, "2\n");
                 return null;
             }
 
             @Override
-            void check(Task task, Running holder) {
+            void check(TestTask task, Running holder) {
                 assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
                 assertNextRequestRuns(task);
             }
@@ -66,20 +66,20 @@ class CrashTest extends TaskTest {
     @Test
     void aTakeoverOfAStaleLockMayDieAtAnyStep() throws Exception {
         Path template = Files.createDirectory(directory.resolve("template"));
-        Task dead = new Task(template);
+        TestTask dead = new TestTask(template);
         Running runner = dead.hold();
         runner.kill().exitedWith(137);
         Program.killProcessesOf(template);
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
-            Running prepare(Task task) throws IOException {
+            Running prepare(TestTask task) throws IOException {
                 Files.writeString(task.counter, "2\n");
                 Files.copy(dead.lock, task.lock);
                 return null;
             }
 
             @Override
-            void check(Task task, Running holder) {
+            void check(TestTask task, Running holder) {
                 assertTrue(Set.of(0L, 2L).contains(task.count()), () -> "counter " + task.count());
                 assertNextRequestRuns(task);
             }
@@ -117,7 +117,7 @@ class CrashTest extends TaskTest {
         task.markingRequest().run().exitedWith(0).errContains(" is orphaned: ").errContains("contention 1, threshold 2");
         task.assertDidNotRun();
         task.finish();
-        task.markingRequest("--wait", "20s").run().exitedWith(0).errContains("took over stale lock");
+        task.markingRequest("--wait", "20s").run().exitedWith(0).errContains("recovered stale lock");
         task.assertRan();
         task.assertFree();
     }
@@ -133,7 +133,7 @@ class CrashTest extends TaskTest {
         Files.writeString(task.gate, record.replaceAll("run=.*", "run=another"));
         task.awaitStart();
         assertEquals(record, Program.read(task.lock).substring(0, record.length()));
-        task.markingRequest().run().exitedWith(0).errContains(" is held by pid ").errHasNo("kernel lock is gone");
+        task.markingRequest().run().exitedWith(0).errContains(" is held by pid ").errHasNo("fcntl lock is gone");
         task.finish(runner);
         task.assertDidNotRun();
         task.assertFree();
@@ -148,7 +148,7 @@ class CrashTest extends TaskTest {
         }
 
         @Override
-        Running prepare(Task task) throws IOException {
+        Running prepare(TestTask task) throws IOException {
             task.threshold = 3;
             Running holder = task.hold();
             if (count > 0) {
@@ -158,7 +158,7 @@ class CrashTest extends TaskTest {
         }
 
         @Override
-        void check(Task task, Running holder) {
+        void check(TestTask task, Running holder) {
             long left = task.count();
             long counted = count > task.threshold ? 0 : count + 1;
             assertTrue(left == count || left == counted, () -> "counter " + left + " after " + count);
@@ -180,7 +180,7 @@ class CrashTest extends TaskTest {
         }
 
         @Override
-        List<Path> files(Task task) {
+        List<Path> files(TestTask task) {
             return List.of(task.counter);
         }
     }
@@ -213,7 +213,7 @@ class CrashTest extends TaskTest {
     }
 
     private List<Step> steps(Scenario scenario) throws Exception {
-        Task task = new Task(Files.createDirectory(directory.resolve("all-steps")));
+        TestTask task = new TestTask(Files.createDirectory(directory.resolve("all-steps")));
         Path trace = task.directory.resolve("trace");
         Running holder = scenario.prepare(task);
         task.request(command(task)).under(strace(scenario.files(task), trace)).run();
@@ -232,7 +232,7 @@ class CrashTest extends TaskTest {
     }
 
     private void crash(Scenario scenario, Step step) throws Exception {
-        Task task = new Task(Files.createDirectory(directory.resolve(step.call() + "-" + step.occurrence())));
+        TestTask task = new TestTask(Files.createDirectory(directory.resolve(step.call() + "-" + step.occurrence())));
         Path trace = task.directory.resolve("trace");
         Running holder = scenario.prepare(task);
         // strace lives as long as the command, which the crash leaves behind: so the wait is for the runner's death alone.
@@ -253,11 +253,11 @@ class CrashTest extends TaskTest {
     }
 
     /** A command that notices when another one runs. */
-    private static String command(Task task) {
+    private static String command(TestTask task) {
         return "cd " + task.directory + "; mkdir guard || echo overlap >> overlaps; " + task.mark() + "; sleep 0.3; rmdir guard";
     }
 
-    private static void assertNextRequestRuns(Task task) {
+    private static void assertNextRequestRuns(TestTask task) {
         int before = task.marks();
         task.request(command(task), "--wait", "20s").run().exitedWith(0);
         assertTrue(task.marks() > before, "the next command did not run");

@@ -38,8 +38,8 @@ class EnvironmentTest extends TaskTest {
 
     @Test
     void aNestedRunKeepsTheOuterRunIdsFindable() throws IOException {
-        Task middle = new Task(Files.createDirectories(directory.resolve("middle")));
-        Task inner = new Task(Files.createDirectories(directory.resolve("inner")));
+        TestTask middle = new TestTask(Files.createDirectories(directory.resolve("middle")));
+        TestTask inner = new TestTask(Files.createDirectories(directory.resolve("inner")));
         Files.createDirectories(middle.directory.resolve("tmp"));
         Files.createDirectories(inner.directory.resolve("tmp"));
         String innermost = inner.request("echo $TASKRUNNER_RUN_ID; echo $TASKRUNNER_OUTER_RUN_IDS; echo $TASKRUNNER_LOCKFILE").shellCommand();

@@ -24,7 +24,7 @@ class ExitStatusTest extends TaskTest {
     void aCommandThatASignalEndedGives128AndTheSignal() {
         Map.of(1, "HUP", 9, "KILL", 15, "TERM").forEach((number, name) ->
             task.request("kill -" + number + " $$").under("env", "--default-signal").run().exitedWith(128 + number)
-                .errContains("command failed with status " + (128 + number) + " (signal " + name + ")"));
+                .errContains("command failed with status " + (128 + number) + " (killed by SIG" + name + ")"));
         task.assertFree();
     }
 
@@ -50,7 +50,7 @@ class ExitStatusTest extends TaskTest {
             .errContains("; contention 3, threshold 2: the next one is reported\n");
         assertEquals(3, task.count());
         task.markingRequest("--exit-zero", "--conflict-exit-code", "7").run().exitedWith(75)
-            .errContains("ERROR").errContains("task " + task.lock).errContains("contention 4 exceeds threshold 2")
+            .errContains("ERROR").errContains("task " + task.lock).errContains("busy for 4 requests in a row (threshold 2)")
             .errContains("pid " + holder.pid());
         assertEquals("0\n", Program.read(task.counter));
         task.markingRequest().run().exitedWith(0).errContains("; contention 1, threshold 2\n");
@@ -64,7 +64,7 @@ class ExitStatusTest extends TaskTest {
     @Test
     void aLockFileThatBecameAFolderIs74UnlessASignalOrTheTimeoutEndedTheCommand() throws IOException {
         task.request(LOCK_BECOMES_DIRECTORY + "exit 3").run().exitedWith(74)
-            .errContains("lock file " + task.lock + " has become a folder (EISDIR): remove it with: rmdir " + task.lock);
+            .errContains("lock file " + task.lock + " is a directory (EISDIR); remove it: rmdir " + task.lock);
         Files.delete(task.lock);
         task.request(LOCK_BECOMES_DIRECTORY + "sleep 100", "--timeout", "1").run().exitedWith(124).errContains("EISDIR");
         Files.delete(task.lock);
@@ -76,7 +76,7 @@ class ExitStatusTest extends TaskTest {
 
     @Test
     void aTimeoutIs124() {
-        task.request("exec sleep 100", "--timeout", "PT0.3S").run().exitedWith(124).errContains("command ended by --timeout 0.300s: exec sleep");
+        task.request("exec sleep 100", "--timeout", "PT0.3S").run().exitedWith(124).errContains("command timed out after 0.300s (--timeout) and was terminated: exec sleep");
         task.assertFree();
     }
 
@@ -98,12 +98,12 @@ class ExitStatusTest extends TaskTest {
         Program.await("the request waits", () -> Files.exists(log));
         Files.delete(working);
         task.finish(holder);
-        waiting.result().exitedWith(126).errContains("working folder " + working + " is gone; the lock was released");
+        waiting.result().exitedWith(126).errContains("working directory " + working + " is gone; the lock was released");
         task.assertDidNotRun();
         task.assertFree();
     }
 
     private Program request(Path lock, Path counter) {
-        return new Task(directory, lock, counter).markingRequest();
+        return new TestTask(directory, lock, counter).markingRequest();
     }
 }

@@ -35,7 +35,7 @@ class InstallTest {
 
     private Result run(Path launcher, String command) {
         return new Program(directory, launcher.toString(), "--quiet", "--command", command)
-            .with(new Task(directory).options()).run();
+            .with(new TestTask(directory).options()).run();
     }
 
     private void assertRuns(Path launcher, String what) {
@@ -133,7 +133,7 @@ class InstallTest {
     void installLeavesAFileAloneThatIsNotItsLauncher(@TempDir Path other) throws IOException {
         Path own = Files.writeString(other.resolve("taskrunner"), "#!/bin/sh\n");
         Program.taskrunner(other, "install", "--bin", other.toString()).env("XDG_DATA_HOME", other.resolve("data").toString()).run().exitedWith(73)
-            .errContains(own + " is something else");
+            .errContains(own + " exists and was not created by taskrunner install");
         assertEquals("#!/bin/sh\n", Files.readString(own));
     }
 
@@ -141,6 +141,6 @@ class InstallTest {
     void aFolderThatCannotBeWrittenIsNamedWithTheRemedy(@TempDir Path other) throws IOException {
         Path file = Files.createFile(other.resolve("file"));
         Program.taskrunner(other, "install", "--bin", file + "/bin").env("XDG_DATA_HOME", other.toString()).run().exitedWith(73)
-            .errContains("choose folders with XDG_DATA_HOME and --bin");
+            .errContains("choose directories with XDG_DATA_HOME and --bin");
     }
 }

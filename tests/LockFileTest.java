@@ -17,11 +17,11 @@ class LockFileTest extends TaskTest {
     @Test
     void aLockFileThatCannotBeCreatedIs73() throws IOException {
         Path no = directory.resolve("no/such");
-        request(no.resolve("task.lock"), task.counter).run().exitedWith(73).errContains("no such folder: mkdir -p " + no);
+        request(no.resolve("task.lock"), task.counter).run().exitedWith(73).errContains("no such directory: " + no);
         Path file = Files.writeString(directory.resolve("file"), "");
-        request(file.resolve("task.lock"), task.counter).run().exitedWith(73).errContains(file + " is not a folder");
+        request(file.resolve("task.lock"), task.counter).run().exitedWith(73).errContains(file + " is not a directory");
         Files.createDirectory(task.lock);
-        task.markingRequest().run().exitedWith(73).errContains("a folder is in its place");
+        task.markingRequest().run().exitedWith(73).errContains("a directory is in its place");
         Files.delete(task.lock);
         Files.createSymbolicLink(task.lock, directory.resolve("target"));
         task.markingRequest().run().exitedWith(73).errContains("a symbolic link is in its place");
@@ -41,7 +41,7 @@ class LockFileTest extends TaskTest {
         request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73).errContains("permission denied")
             .errContains("see that this user may write in " + mine);
         request(task.lock, mine.resolve("task.count")).asNobody().run().exitedWith(74)
-            .errContains("folder " + mine + " is not writable");
+            .errContains("directory " + mine + " is not writable");
         assertEquals(0, mine.toFile().list().length);
         task.assertDidNotRun();
         task.assertFree();
@@ -70,13 +70,13 @@ class LockFileTest extends TaskTest {
         assertFalse(Files.exists(directory.resolve("nowhere")));
         Files.delete(task.gate);
         Files.createDirectory(task.gate);
-        assertGateIs73("a folder is at " + task.gate);
+        assertGateIs73("a directory is at " + task.gate);
         Files.delete(task.gate);
         shell("mkfifo task.lock.tmp");
         assertGateIs73("a special file is at " + task.gate);
         Files.delete(task.gate);
         Files.writeString(task.gate, "my notes\n");
-        assertGateIs73(task.gate + " is needed for it but holds something else: move it away or choose another --lockfile");
+        assertGateIs73(task.gate + " exists and is not taskrunner's; move it away, or choose another file");
         assertEquals("my notes\n", Program.read(task.gate));
         Files.writeString(task.gate, "");
         task.request("echo a leftover of a crash").run().exitedWith(0).outIs("a leftover of a crash\n");
@@ -84,7 +84,7 @@ class LockFileTest extends TaskTest {
     }
 
     private void assertGateIs73(String message) {
-        task.markingRequest().run().exitedWith(73).errContains("cannot create the lock: ").errContains(message);
+        task.markingRequest().run().exitedWith(73).errContains("cannot create lock file ").errContains(message);
         assertTrue(Files.exists(task.gate, LinkOption.NOFOLLOW_LINKS));
         assertFalse(Files.exists(task.lock));
         task.assertDidNotRun();
@@ -97,7 +97,7 @@ class LockFileTest extends TaskTest {
         try {
             Path lock = disk.resolve("task.lock");
             Path counter = disk.resolve("task.count");
-            Task onDisk = new Task(directory, lock, counter);
+            TestTask onDisk = new TestTask(directory, lock, counter);
             onDisk.threshold = 20;
             Running holder = onDisk.hold();
             Files.writeString(counter, "9\n");
@@ -137,11 +137,11 @@ class LockFileTest extends TaskTest {
             + " was removed or replaced while the command ran");
         task.assertFree();
         task.request("rm \"$TASKRUNNER_LOCKFILE\"; echo mine > \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("WARN")
-            .errContains("was removed or replaced while the command ran: it is left alone");
+            .errContains("was removed or replaced while the command was running: the task may have run twice");
         assertEquals("mine\n", Program.read(task.lock));
         Files.delete(task.lock);
         Path target = Files.writeString(directory.resolve("target"), "5\n");
-        task.request("ln -sf " + target + " \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("it is left alone");
+        task.request("ln -sf " + target + " \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("the task may have run twice");
         assertTrue(Files.isSymbolicLink(task.lock));
         assertEquals("5\n", Program.read(target));
     }
@@ -149,12 +149,12 @@ class LockFileTest extends TaskTest {
     @Test
     void aLockFileThatTheCommandMakesUnreadableIsReleasedAllTheSame(@TempDir Path shared) throws IOException {
         Files.setPosixFilePermissions(shared, PosixFilePermissions.fromString("rwxrwxrwx"));
-        Task own = new Task(shared);
+        TestTask own = new TestTask(shared);
         own.request("chmod 000 task.lock").asNobody().run().exitedWith(0).errHasNo("replaced");
         own.assertFree();
     }
 
     private Program request(Path lock, Path counter) {
-        return new Task(directory, lock, counter).markingRequest();
+        return new TestTask(directory, lock, counter).markingRequest();
     }
 }

@@ -39,24 +39,24 @@ class LockStateTest extends TaskTest {
     void aCopyOfALivingRunnersLockIsHeldWithoutItsKernelLock() throws Exception {
         Running holder = task.hold();
         shell("cp task.lock copy && mv copy task.lock");
-        String why = "(its kernel lock is gone: the lock file was copied or restored)";
+        String why = "whose fcntl lock is gone (was the lock file copied or restored?)";
         assertContention(" is held by pid " + holder.pid() + " ", why);
         assertStatus(HELD, "held", why);
         task.finish(holder).errContains("WARN").errContains("was removed or replaced while the command ran");
         assertTrue(Files.exists(task.lock), "the holder removed a lock file that is not its own");
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockIsOrphanedWhileTheCommandOfAKilledRunnerLives() throws Exception {
         Running holder = task.hold();
         kill(holder);
-        String verdict = " is orphaned: its taskrunner, pid " + holder.pid() + " (root@";
-        assertContention(verdict, ", is dead, but of its run pid", "" + commandPid());
+        String verdict = " is orphaned: holder pid " + holder.pid() + " (root@";
+        assertContention(verdict, " died, its command still runs: pid", "" + commandPid());
         assertStatus(LEFT_BEHIND, "orphaned", verdict);
         assertContention(verdict);
         task.finishOrphan();
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -67,15 +67,15 @@ class LockStateTest extends TaskTest {
         Program.awaitDeath(List.of(Long.parseLong(commandPid())));
         List<Long> grandchildren = Program.processesWith("sh -c touch " + directory);
         assertEquals(1, grandchildren.size());
-        assertContention(" is orphaned: ", "of its run pid", grandchildren.get(0).toString());
+        assertContention(" is orphaned: ", "its command still runs: pid", grandchildren.get(0).toString());
         assertStatus(LEFT_BEHIND, "orphaned", " is orphaned: ");
         task.finishOrphan();
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
     void aLockIsOrphanedByTheCommandOfANestedTaskrunner() throws Exception {
-        Task inner = new Task(directory, directory.resolve("inner.lock"), directory.resolve("inner.count"));
+        TestTask inner = new TestTask(directory, directory.resolve("inner.lock"), directory.resolve("inner.count"));
         Running holder = task.hold(task.request(inner.request(task.untilFinish()).shellCommand() + "; :"));
         Program.await("the inner command is recorded", () -> Program.read(inner.lock).contains("\ncommand-start="));
         String innermost = inner.recorded("command-pid");
@@ -83,10 +83,10 @@ class LockStateTest extends TaskTest {
         List<Long> middle = List.of(Long.parseLong(commandPid()), Long.parseLong(inner.recorded("pid")));
         middle.forEach(pid -> Program.signal(pid, "KILL"));
         Program.awaitDeath(middle);
-        assertContention(" is orphaned: ", "of its run pid", innermost);
+        assertContention(" is orphaned: ", "its command still runs: pid", innermost);
         assertStatus(LEFT_BEHIND, "orphaned", innermost);
         task.finishOrphan();
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -94,9 +94,9 @@ class LockStateTest extends TaskTest {
         Running holder = task.hold();
         assertContention(" is held by ");
         killAll(holder);
-        assertStatus(LEFT_BEHIND, "stale", " is stale: its taskrunner, pid " + holder.pid() + " (root@");
+        assertStatus(LEFT_BEHIND, "stale", " is stale: holder pid " + holder.pid() + " (root@");
         assertEquals(1, task.count());
-        assertTakeover("its taskrunner, pid " + holder.pid() + " (root@");
+        assertTakeover("holder pid " + holder.pid() + " (root@");
         assertFalse(Files.exists(task.counter), "the counter was not cleared");
     }
 
@@ -105,14 +105,14 @@ class LockStateTest extends TaskTest {
         Running holder = task.hold();
         killAll(holder);
         for (int count = 1; count <= 3; count++) {
-            assertContentionOf(task.markingRequest("--on-stale", "report"), " is stale: its taskrunner, pid "
+            assertContentionOf(task.markingRequest("--on-stale", "report"), " is stale: holder pid "
                 + holder.pid() + " ", "contention " + count + ", threshold 2");
         }
         task.markingRequest("--on-stale", "report").run().exitedWith(75).errContains("without --on-stale report it is"
             + " taken over");
         assertEquals(0, task.count());
         task.assertDidNotRun();
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -121,8 +121,8 @@ class LockStateTest extends TaskTest {
         kill(holder);
         assertContention(" is orphaned: ");
         edit("boot", "00000000-0000-4000-8000-000000000000");
-        assertStatus(LEFT_BEHIND, "stale", "(the machine was started again since)");
-        assertTakeover("(the machine was started again since)");
+        assertStatus(LEFT_BEHIND, "stale", "(the host was rebooted since)");
+        assertTakeover("(the host was rebooted since)");
         task.finishOrphan();
     }
 
@@ -131,7 +131,7 @@ class LockStateTest extends TaskTest {
         killAll(task.hold());
         edit("boot", "00000000-0000-4000-8000-000000000000");
         edit("host", "elsewhere");
-        String verdict = "cannot be judged: it was made on another machine, elsewhere";
+        String verdict = "it was made on another machine";
         assertContention(verdict);
         assertStatus(HELD, "unknown", verdict);
     }
@@ -157,7 +157,7 @@ class LockStateTest extends TaskTest {
         Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
         Program.killProcessesOf(directory);
         assertNotEquals(0, holder.result().status());
-        String verdict = "cannot be judged: it was made in another container (pid namespace)";
+        String verdict = ": it was made in another container (pid namespace)";
         assertContention(verdict);
         assertStatus(HELD, "unknown", verdict);
     }
@@ -174,11 +174,11 @@ class LockStateTest extends TaskTest {
     @Test
     void aKilledHolderCannotBeJudgedFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
         kill(task.hold());
-        String verdict = "cannot be judged: it was made in another container (pid namespace)";
+        String verdict = ": it was made in another container (pid namespace)";
         assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), verdict);
         task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(verdict);
         task.finishOrphan();
-        assertTakeover("its taskrunner, pid ");
+        assertTakeover("holder pid ");
     }
 
     @Test
@@ -187,7 +187,7 @@ class LockStateTest extends TaskTest {
         killAll(task.hold(task.request(task.untilFinish()).asNobody()));
         task.threshold = 2;
         assertEquals("nobody", Files.getOwner(task.lock).getName());
-        String verdict = "cannot be judged: its run is dead, but the file belongs to another user, nobody";
+        String verdict = ": its run is dead, but the file belongs to another user, nobody";
         assertContention(verdict);
         assertStatus(HELD, "unknown", verdict);
     }
@@ -209,9 +209,9 @@ class LockStateTest extends TaskTest {
     void anotherUserDoesNotTakeOverRootsStaleLock() throws Exception {
         killAll(task.hold());
         task.threshold = 0;
-        assertContentionOf(task.markingRequest().asNobody(), "cannot be judged: ");
+        assertContentionOf(task.markingRequest().asNobody(), " is in an unknown state: ");
         task.threshold = 2;
-        assertTakeover("its taskrunner, pid ");
+        assertTakeover("holder pid ");
     }
 
     @Test
@@ -225,7 +225,7 @@ class LockStateTest extends TaskTest {
     void aLockThatTheUserMayNotReadCannotBeJudged() throws Exception {
         Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         task.threshold = 0;
-        String verdict = " of an unknown run cannot be judged: this user may not read it";
+        String verdict = " is in an unknown state: no permission to read it";
         assertContentionOf(task.markingRequest().asNobody(), verdict);
         task.status().asNobody().run().exitedWith(HELD).outContains(verdict);
     }
@@ -233,7 +233,7 @@ class LockStateTest extends TaskTest {
     @Test
     void anEmptyFileHoldsTheTaskOffUntilItIsRemoved() throws Exception {
         Files.createFile(task.lock);
-        String verdict = " is foreign: taskrunner did not make it, it holds the task off until somebody removes it: rm " + task.lock;
+        String verdict = " blocks the task: it was not created by taskrunner (touch? flock?); see who made it: ls -l " + task.lock;
         assertContention(verdict);
         assertStatus(HELD, "foreign", verdict);
         Files.delete(task.lock);
@@ -247,8 +247,8 @@ class LockStateTest extends TaskTest {
             "taskrunner-lock 1\nrun=x\npid=one\nstart=1\nstarted=now\n", "\0\0\0\0")) {
             Files.writeString(task.lock, text);
             Files.deleteIfExists(task.counter);
-            assertContention(" is foreign: ");
-            assertStatus(HELD, "foreign", " is foreign: ");
+            assertContention(" blocks the task: it was not created by taskrunner");
+            assertStatus(HELD, "foreign", " blocks the task: it was not created by taskrunner");
         }
     }
 
@@ -271,7 +271,7 @@ class LockStateTest extends TaskTest {
         Running holder = task.hold();
         killAll(holder);
         Files.writeString(task.gate, Program.read(task.lock));
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -279,9 +279,9 @@ class LockStateTest extends TaskTest {
         killAll(task.hold());
         Files.createLink(task.gate, task.lock);
         Running holder = task.hold();
-        holder.awaitErr("took over stale lock " + task.lock).awaitErr("(killed before the command started)");
+        holder.awaitErr("recovered stale lock " + task.lock).awaitErr("(killed before the command started)");
         String verdict = " is held by pid " + holder.pid() + " ";
-        task.markingRequest().run().exitedWith(0).errContains(verdict).errHasNo("kernel lock");
+        task.markingRequest().run().exitedWith(0).errContains(verdict).errHasNo("fcntl lock");
         assertContention(verdict);
         task.finish(holder);
         task.assertFree();
@@ -291,7 +291,7 @@ class LockStateTest extends TaskTest {
     void aTmpThatHoldsSomethingElseIsLeftAloneAndAnError() throws Exception {
         for (String text : List.of("my notes\n", "taskrunner-lock 2\n", "x")) {
             Files.writeString(task.gate, text);
-            task.markingRequest().run().exitedWith(73).errContains(task.gate + " is needed for it but holds something else");
+            task.markingRequest().run().exitedWith(73).errContains(task.gate + " exists and is not taskrunner's");
             assertEquals(text, Program.read(task.gate));
             assertFalse(Files.exists(task.lock) || Files.exists(task.counter));
             task.assertDidNotRun();
@@ -305,10 +305,10 @@ class LockStateTest extends TaskTest {
         kill(holder);
         for (String torn : List.of(record.substring(0, record.indexOf("command-pid=") + 14), record.substring(0, record.length() - 1))) {
             Files.writeString(task.lock, torn);
-            assertStatus(LEFT_BEHIND, "orphaned", Task.recorded(record, "command-pid"));
+            assertStatus(LEFT_BEHIND, "orphaned", TestTask.recorded(record, "command-pid"));
         }
         task.finishOrphan();
-        assertTakeover("its taskrunner, pid " + holder.pid() + " ");
+        assertTakeover("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -318,7 +318,7 @@ class LockStateTest extends TaskTest {
         for (String field : List.of("run", "pid", "start", "pid-namespace", "host", "boot", "user", "started")) {
             String record = Program.read(task.lock);
             Files.writeString(task.lock, record.replaceFirst("\n" + field + "=.*", ""));
-            assertContention(" is foreign: ");
+            assertContention(" blocks the task: it was not created by taskrunner");
             Files.writeString(task.lock, record);
         }
     }
@@ -328,8 +328,8 @@ class LockStateTest extends TaskTest {
         killAll(task.hold());
         edit("boot", "another");
         edit("host", "db1\u001b[31m");
-        assertContention("it was made on another machine, db1?[31m");
-        assertStatus(HELD, "unknown", "it was made on another machine, db1?[31m");
+        assertContention("@db1?[31m) since");
+        assertStatus(HELD, "unknown", "@db1?[31m) since");
     }
 
     @Test
@@ -338,7 +338,7 @@ class LockStateTest extends TaskTest {
         // without /proc the loader does not find the JVM's libraries by itself
         String libraries = System.getProperty("java.home") + "/lib:" + System.getProperty("java.home") + "/lib/server";
         assertContentionOf(task.markingRequest().env("LD_LIBRARY_PATH", libraries).under("unshare", "-m", "--", "sh", "-c",
-            "mount -t tmpfs none /proc && exec \"$@\"", "sh"), "cannot be judged: ");
+            "mount -t tmpfs none /proc && exec \"$@\"", "sh"), " is in an unknown state: ");
         task.finishOrphan();
     }
 
@@ -361,16 +361,16 @@ class LockStateTest extends TaskTest {
         long start = Long.parseLong(stat.substring(stat.lastIndexOf(')') + 2).split(" ")[19]);
         edit("pid", Long.toString(here));
         edit("start", Long.toString(start));
-        assertContention(" is held by pid " + here + " ", "its kernel lock is gone");
+        assertContention(" is held by pid " + here + " ", "whose fcntl lock is gone");
         edit("start", Long.toString(start - 1));
-        assertTakeover("its taskrunner, pid " + here + " ");
+        assertTakeover("holder pid " + here + " ");
     }
 
     @Test
     void aReusedPidIsNotTheCommand() throws Exception {
         killAll(task.hold());
         edit("command-pid", Long.toString(ProcessHandle.current().pid()));
-        assertTakeover("its taskrunner, pid ");
+        assertTakeover("holder pid ");
     }
 
     @Test
@@ -386,7 +386,7 @@ class LockStateTest extends TaskTest {
                 Program.signal(Long.parseLong(pid), "KILL");
             }
             Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", runner, "stat")).contains(") Z"));
-            assertTakeover("its taskrunner, pid " + runner + " ");
+            assertTakeover("holder pid " + runner + " ");
             assertTrue(Program.read(Path.of("/proc", runner, "stat")).contains(") Z"), "it was no zombie any more");
         }
         parent.kill();
@@ -397,7 +397,7 @@ class LockStateTest extends TaskTest {
         killAll(task.hold());
         String run = task.recorded("run");
         task.status().env("TASKRUNNER_RUN_ID", run).run().exitedWith(LEFT_BEHIND).outContains(" is stale: ");
-        task.markingRequest().env("TASKRUNNER_RUN_ID", run).run().exitedWith(0).errContains("took over stale lock");
+        task.markingRequest().env("TASKRUNNER_RUN_ID", run).run().exitedWith(0).errContains("recovered stale lock");
         task.assertRan();
         task.assertFree();
     }
@@ -427,7 +427,7 @@ class LockStateTest extends TaskTest {
     /** A request takes the lock over, warns why, runs its command and releases the lock. */
     private void assertTakeover(String why) {
         task.markingRequest().run().exitedWith(0).errContains("WARN")
-            .errContains("took over stale lock " + task.lock + ": ").errContains(why);
+            .errContains("recovered stale lock " + task.lock + ": ").errContains(why);
         task.assertRan();
         task.assertFree();
     }

@@ -81,13 +81,13 @@ class LogTest extends TaskTest {
         task.request("true", json).run().exitedWith(0).errIs("");
         outcome = last(log);
         assertEquals(List.of("WARN", "contention", 0L, 1L, 2L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status"),
-            outcome.get("count"), outcome.get("threshold")));
+            outcome.get("contentions"), outcome.get("threshold")));
         assertEquals(holder.pid(), ((Map<?, ?>) outcome.get("holder")).get("pid"));
         Files.writeString(task.counter, "3\n");
         task.request("true", json).run().exitedWith(75);
         outcome = last(log);
         assertEquals(List.of("ERROR", "threshold", 75L, 0L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status"),
-            outcome.get("count")));
+            outcome.get("contentions")));
         Files.writeString(task.counter, "no counter");
         task.request("true", json).run().exitedWith(65);
         outcome = last(log);

@@ -76,7 +76,7 @@ class MetricsTest extends TaskTest {
     void metricsThatCannotBeWrittenDoNotChangeTheOutcome() throws IOException {
         Path nowhere = directory.resolve("no/task.prom");
         task.request("echo ran", "--metrics-file", nowhere.toString()).run().exitedWith(0).outIs("ran\n").errContains("WARN")
-            .errContains("cannot write metrics file " + nowhere + ": ").errContains("no such file or folder");
+            .errContains("cannot write metrics file " + nowhere + ": ").errContains("no such directory: ");
         Path mine = Files.writeString(directory.resolve("task.prom.tmp"), "my notes\n");
         task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
         assertEquals("my notes\n", Program.read(mine));

@@ -18,7 +18,7 @@ class NotifyTest extends TaskTest {
     @Test
     void aPersonIsNotifiedOfEachEventAfterTheLockWasReleased() throws IOException {
         Map<String, String> failed = notified(task.request("exit 3"), 3);
-        assertEquals(Map.of("EVENT", "failed", "LOCKFILE", task.lock.toString(), "COMMAND", "exit 3", "EXIT_STATUS", "3", "COUNT", "",
+        assertEquals(Map.of("EVENT", "failed", "LOCKFILE", task.lock.toString(), "COMMAND", "exit 3", "EXIT_STATUS", "3", "CONTENTIONS", "",
             "THRESHOLD", "2", "HOLDER_PID", "", "LOCK", "free"), without(failed, "MESSAGE", "RUN"));
         assertTrue(failed.get("MESSAGE").startsWith("command failed with status 3 after ") && !failed.get("RUN").isEmpty(), failed::toString);
         assertEquals("timeout", notified(task.request("exec sleep 100", "--timeout", "PT0.3S"), 124).get("EVENT"));
@@ -37,13 +37,13 @@ class NotifyTest extends TaskTest {
         assertEquals(Map.of(), notified(task.request("true"), 0));
         Files.writeString(task.counter, "3\n");
         Map<String, String> threshold = notified(task.request("true"), 75);
-        assertEquals(List.of("threshold", "0", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("COUNT"),
+        assertEquals(List.of("threshold", "0", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("CONTENTIONS"),
             threshold.get("HOLDER_PID"), threshold.get("EXIT_STATUS")));
         holder.kill();
         task.finishOrphan();
         Map<String, String> recovered = notified(task.request("true"), 0);
         assertEquals("recovered", recovered.get("EVENT"));
-        assertTrue(recovered.get("MESSAGE").contains("took over stale lock " + task.lock + ": its taskrunner, pid " + holder.pid()),
+        assertTrue(recovered.get("MESSAGE").contains("recovered stale lock " + task.lock + ": holder pid " + holder.pid()),
             recovered::toString);
     }
 

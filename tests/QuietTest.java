@@ -26,7 +26,7 @@ class QuietTest extends TaskTest {
         String steps = "echo 1; echo 2 >&2; printf 3; echo 4 >&2; ";
         assertShown(task.request(steps + "exit 3", "--quiet").run().exitedWith(3), "ERROR taskrunner[", "command failed with status 3");
         assertShown(task.request(steps + "sleep 100", "--quiet", "--timeout", "PT0.5S").run().exitedWith(124), "ERROR taskrunner[",
-            "command ended by --timeout 0.500s");
+            "command timed out after 0.500s (--timeout)");
         Running running = task.start(task.request(steps + task.markStart() + "; sleep 100", "--quiet"));
         assertEquals("", running.err());
         running.signal("TERM");
@@ -73,7 +73,7 @@ class QuietTest extends TaskTest {
     @Test
     void withoutATemporaryFolderQuietShowsTheOutput() {
         task.request("echo out", "--quiet").jvm("-Djava.io.tmpdir=" + directory.resolve("no")).run().exitedWith(0).outIs("out\n")
-            .errContains("WARN").errContains("cannot hold output back in " + directory.resolve("no") + ": no such file or folder; it is shown");
+            .errContains("WARN").errContains("cannot buffer output in " + directory.resolve("no") + ": no such file or directory; it is shown");
         task.assertFree();
     }
 

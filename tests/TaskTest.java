@@ -8,11 +8,11 @@ import org.junit.jupiter.api.io.TempDir;
 abstract class TaskTest {
     @TempDir
     Path directory;
-    Task task;
+    TestTask task;
 
     @BeforeEach
     final void makeTask() {
-        task = new Task(directory);
+        task = new TestTask(directory);
     }
 
     @AfterEach

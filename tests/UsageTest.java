@@ -48,7 +48,7 @@ class UsageTest extends TaskTest {
         refused("invalid --conflict-exit-code '256': give an integer from 0 to 255", with("--conflict-exit-code", "256"));
         refused("--command is empty", with("--command", " \n "));
         refused("--lockfile is empty", with("--lockfile", ""));
-        refused("invalid --counter-file 'counts/': give a file, not a folder", with("--counter-file", "counts/"));
+        refused("invalid --counter-file 'counts/': give a file, not a directory", with("--counter-file", "counts/"));
         refused("unknown option: '--frobnicate'", with("--frobnicate", null));
         refused("unmatched argument at index 8: 'extra'", with("extra", null));
         refused("missing required parameter for option '--notify' (CMD)", with("--notify", null));
@@ -99,7 +99,7 @@ class UsageTest extends TaskTest {
 
     @Test
     void textThatTheLocaleCannotCarryIsRefused() throws IOException {
-        String remedy = " has characters that the locale cannot carry: start it with LC_ALL=C.UTF-8 in its environment\n";
+        String remedy = " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8, in a crontab as a line of its own\n";
         assertEquals(HelpTest.HELP + "taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         assertEquals(HelpTest.HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
@@ -113,7 +113,7 @@ class UsageTest extends TaskTest {
     @Test
     void aWorkingFolderThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
         Path umlaut = Files.createDirectory(directory.resolve("\u00fc"));
-        Task task = new Task(directory);
+        TestTask task = new TestTask(directory);
         task.request("touch ran").in(umlaut).env("LC_ALL", "C").run().exitedWith(0);
         assertTrue(Files.exists(umlaut.resolve("ran")));
         taskrunner("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)

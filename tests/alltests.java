@@ -13,7 +13,7 @@
 //SOURCES Program.java
 //SOURCES Running.java
 //SOURCES Result.java
-//SOURCES Task.java
+//SOURCES TestTask.java
 //SOURCES JsonText.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC

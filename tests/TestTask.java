@@ -11,7 +11,7 @@ import java.util.List;
  * A task in a directory of the test's: lock file, counter file, the requests for it, and commands that leave marks there by
  * which a test knows that they run or ran.
  */
-final class Task {
+final class TestTask {
     final Path directory;
     final Path lock;
     final Path gate;
@@ -21,11 +21,11 @@ final class Task {
     private final Path finish;
     private final Path ran;
 
-    Task(Path directory) {
+    TestTask(Path directory) {
         this(directory, directory.resolve("task.lock"), directory.resolve("task.count"));
     }
 
-    Task(Path directory, Path lock, Path counter) {
+    TestTask(Path directory, Path lock, Path counter) {
         this.directory = directory;
         this.lock = lock;
         this.counter = counter;
