@@ -339,6 +339,7 @@ final class Execution {
     boolean acquireLock() {
         long deadline = System.nanoTime() + request.wait.toNanos();
         Backoff backoff = new Backoff(50, MAX_BACKOFF_MILLIS);
+        boolean waits = false;
         while (true) {
             long left = deadline - System.nanoTime();
             try {
@@ -355,6 +356,11 @@ final class Execution {
                 if (left <= 0) {
                     outcome = Outcome.contended(request, attempt.lockState(), attempt.count());
                     return false;
+                }
+                if (!waits) {
+                    waits = true;
+                    log.debug("waiting", attempt.lockState().message() + "; waiting for up to "
+                        + Text.duration(request.wait.toMillis()));
                 }
             } catch (TaskException e) {
                 outcome = stopSignal() != null ? Outcome.stopped(null, stopSignal()) : Outcome.error(null, e);
@@ -720,7 +726,8 @@ final class Outcome {
                 + " was busy for " + n + " requests in a row (threshold " + threshold + "): " + lockState.what() + "; "
                 + lockState.advice(), false, null);
         } else {
-            outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + (n < 0
+            String advice = lockState.kind() == LockState.Kind.HELD ? "" : "; " + lockState.advice();
+            outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + advice + (n < 0
                 ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + threshold
                     + (n > threshold ? ": the next one is reported" : "")), false, null);
         }
@@ -2742,8 +2749,8 @@ final class ExitStatus {
         Map<String, String> table = new LinkedHashMap<>();
         table.put("0", "the command succeeded; or contention that is not reported");
         table.put("1-255", "the command failed: its own status, unchanged");
-        table.put("128+n", "the command was killed by signal n; or taskrunner was stopped by it, after it had terminated"
-            + " the command and released the lock");
+        table.put("128+n", "the command was killed by signal n; or taskrunner was stopped by it, after it had"
+            + " terminated the command and released the lock");
         table.put("64", "usage; nothing was touched");
         table.put("65", "the counter file contains something else than a number; it is left as it is");
         table.put("73", "the lock file cannot be created");

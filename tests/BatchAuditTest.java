@@ -230,7 +230,7 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void aRunnerKilledWhileItsRowIsSpooledByNobodyIsStillSettled() throws Exception {
+    void aHolderKilledWhileItsRowIsSpooledByNobodyIsStillSettled() throws Exception {
         Running runner = batch.hold();
         Files.move(batch.state, directory.resolve("away"));
         runner.kill();

@@ -120,7 +120,7 @@ class BatchOutputTest extends BatchTest {
     }
 
     @Test
-    void aKilledRunnerLeavesTheBeginningAndTheLatestOutput() throws Exception {
+    void aKilledHolderLeavesTheBeginningAndTheLatestOutput() throws Exception {
         Running runner = batch.request("seq 5000; " + task.untilFinish(), "--output-limit", "2000").start();
         Program.await("all output is kept", () -> outputs().stream().anyMatch(file -> file.toString().endsWith(".latest")
             && Program.read(file).endsWith("\n5000\n")));

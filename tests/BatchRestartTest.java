@@ -45,7 +45,7 @@ class BatchRestartTest extends BatchTest {
     }
 
     @Test
-    void aKilledRunnerIsSettledAsKilledWithTheEvidenceAndTheExecutionRestarts() throws Exception {
+    void aKilledHolderIsSettledAsKilledWithTheEvidenceAndTheExecutionRestarts() throws Exception {
         Running runner = batch.hold();
         runner.kill();
         long id = BatchTask.id(batch.newest());

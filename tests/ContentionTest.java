@@ -37,7 +37,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void ofTwelveRequestsAtOnceAfterACrashBetweenLinkAndUnlinkOneTakesOverAndElevenAreCounted() throws Exception {
+    void ofTwelveRequestsAtOnceAfterACrashBetweenLinkAndUnlinkOneRecoversAndElevenAreCounted() throws Exception {
         leaveAStaleLock();
         Files.createLink(task.gate, task.lock);
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
@@ -172,7 +172,7 @@ class ContentionTest extends TaskTest {
         long end = System.nanoTime() + 20_000_000_000L;
         AtomicInteger kills = new AtomicInteger();
         AtomicInteger commandKills = new AtomicInteger();
-        AtomicInteger takeovers = new AtomicInteger();
+        AtomicInteger recoveries = new AtomicInteger();
         AtomicInteger contentions = new AtomicInteger();
         // The guard names the command's shell: a command that finds another shell of this test behind it has met a second instance.
         String command = "cd " + directory + "; if ! ln -s $$ guard; then other=$(readlink guard); [ -n \"$other\" ] && tr '\\0' ' '"
@@ -195,7 +195,7 @@ class ContentionTest extends TaskTest {
                     }
                     Result result = request.result();
                     kills.addAndGet(result.status() == 137 && !result.err().contains("SIGKILL") && !result.err().contains("signal KILL") ? 1 : 0);
-                    takeovers.addAndGet(result.err().contains("recovered stale lock") ? 1 : 0);
+                    recoveries.addAndGet(result.err().contains("recovered stale lock") ? 1 : 0);
                     contentions.addAndGet(result.err().contains("; contention ") ? 1 : 0);
                     assertTrue(List.of(0, 137).contains(result.status()), () -> "" + result.program());
                 }
@@ -213,9 +213,9 @@ class ContentionTest extends TaskTest {
         assertFalse(Files.exists(overlaps), () -> "two commands at once, seed " + seed + ":\n" + Program.read(overlaps));
         task.request("echo last", "--wait", "10s").run().exitedWith(0).outIs("last\n");
         task.assertFree();
-        String happened = kills + " runners killed, " + commandKills + " commands killed, " + takeovers + " takeovers, " + contentions
+        String happened = kills + " runners killed, " + commandKills + " commands killed, " + recoveries + " recoveries, " + contentions
             + " contentions, " + task.marks() + " commands, seed " + seed;
-        assertTrue(kills.get() >= 5 && commandKills.get() > 0 && takeovers.get() >= 5 && contentions.get() > 0, happened);
+        assertTrue(kills.get() >= 5 && commandKills.get() > 0 && recoveries.get() >= 5 && contentions.get() > 0, happened);
     }
 
     /** Waits up to half a second for a lock whose record has the key, and kills that process. */

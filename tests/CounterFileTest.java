@@ -98,7 +98,7 @@ class CounterFileTest extends TaskTest {
     }
 
     @Test
-    void aCounterFileWithoutAFolderIs74() {
+    void aCounterFileWithoutADirectoryIs74() {
         new TestTask(directory, task.lock, directory.resolve("no/task.count")).markingRequest().run().exitedWith(74).outIs("").errContains("create it: mkdir -p");
         task.assertFree();
     }

@@ -64,7 +64,7 @@ class CrashTest extends TaskTest {
     }
 
     @Test
-    void aTakeoverOfAStaleLockMayDieAtAnyStep() throws Exception {
+    void recoveryOfAStaleLockMayDieAtAnyStep() throws Exception {
         Path template = Files.createDirectory(directory.resolve("template"));
         TestTask dead = new TestTask(template);
         Running runner = dead.hold();
@@ -106,7 +106,7 @@ class CrashTest extends TaskTest {
     }
 
     @Test
-    void aCommandWhoseRunnerDiedBeforeRecordingItKeepsTheLockOrphaned() throws Exception {
+    void aCommandWhoseHolderDiedBeforeRecordingItKeepsTheLockOrphaned() throws Exception {
         Path trace = directory.resolve("trace");
         task.request(task.untilFinish()).under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
         task.awaitStart();
@@ -164,7 +164,7 @@ class CrashTest extends TaskTest {
             assertTrue(left == count || left == counted, () -> "counter " + left + " after " + count);
             int marks = task.marks();
             boolean reported = left > task.threshold;
-            task.markingRequest().run().exitedWith(reported ? 75 : 0).errContains(" is held by pid " + holder.pid());
+            task.markingRequest().run().exitedWith(reported ? 75 : 0).errContains("held by pid " + holder.pid());
             assertEquals(reported ? 0 : left + 1, task.count());
             assertEquals(marks, task.marks());
             assertTrue(holder.alive());

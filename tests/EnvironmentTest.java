@@ -25,7 +25,7 @@ class EnvironmentTest extends TaskTest {
     }
 
     @Test
-    void theCommandHasStdinTheWorkingFolderAndTheRunInItsEnvironment() throws IOException {
+    void theCommandHasStdinTheWorkingDirectoryAndTheRunInItsEnvironment() throws IOException {
         Path working = Files.createDirectory(directory.resolve("working"));
         String[] out = taskrunner("--command", "cat; pwd; echo \"$TASKRUNNER_LOCKFILE\"; echo \"$TASKRUNNER_RUN_ID\""
             + "; grep ^run= \"$TASKRUNNER_LOCKFILE\"; echo \"${TASKRUNNER_OUTER_RUN_IDS-none}\"", "--lockfile", "../task.lock", "--threshold", "1",

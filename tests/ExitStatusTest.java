@@ -62,7 +62,7 @@ class ExitStatusTest extends TaskTest {
     }
 
     @Test
-    void aLockFileThatBecameAFolderIs74UnlessASignalOrTheTimeoutEndedTheCommand() throws IOException {
+    void aLockFileThatBecameADirectoryIs74UnlessASignalOrTheTimeoutDid() throws IOException {
         task.request(LOCK_BECOMES_DIRECTORY + "exit 3").run().exitedWith(74)
             .errContains("lock file " + task.lock + " is a directory (EISDIR); remove it: rmdir " + task.lock);
         Files.delete(task.lock);
@@ -90,12 +90,11 @@ class ExitStatusTest extends TaskTest {
     }
 
     @Test
-    void aWorkingFolderThatWentAwayWhileWaitingIs126() throws IOException {
+    void aWorkingDirectoryThatWentAwayWhileWaitingIs126() throws IOException {
         Path working = Files.createDirectory(directory.resolve("working"));
-        Path log = directory.resolve("log");
         Running holder = task.hold();
-        Running waiting = task.markingRequest("--wait", "30", "--log-file", log.toString()).in(working).start();
-        Program.await("the request waits", () -> Files.exists(log));
+        Running waiting = task.markingRequest("--wait", "30", "--verbose").in(working).start();
+        waiting.awaitErr("waiting for up to ");
         Files.delete(working);
         task.finish(holder);
         waiting.result().exitedWith(126).errContains("working directory " + working + " is gone; the lock was released");

@@ -21,31 +21,32 @@ class HelpTest extends TaskTest {
                                             are not counted
               --counter-file=FILE         where the contentions are counted
 
-        How it runs:
-              --wait=DURATION             on contention try again for so long before it counts (default: 0,
-                                            try once)
-              --timeout=DURATION          end the command after so long: exit status 124 (default: 0, no
-                                            limit)
-              --kill-after=DURATION       send SIGKILL so long after SIGTERM (default: 10s)
-              --on-stale=recover|report   a lock file whose run is proven dead: take it over, or count it
-                                            as contention (default: recover)
+        Locking:
+              --wait=DURATION             on contention try again for up to DURATION before it counts
+                                            (default: 0, try once)
+              --timeout=DURATION          terminate the command after DURATION: exit status 124 (default:
+                                            0, no limit)
+              --kill-after=DURATION       send SIGKILL DURATION after SIGTERM (default: 8s)
+              --on-stale=recover|report   a lock file whose run is proven dead: recover it, or count it as
+                                            contention (default: recover)
 
-        How it ends:
-              --conflict-exit-code=N      exit status of contention that is not reported, 0-255 (default: 0)
+        Exit status and notifications:
+              --conflict-exit-code=N      exit status of contention (a conflict, in flock's words) that is
+                                            not reported, 0-255 (default: 0)
               --exit-zero                 exit with 0 whenever the command has run and the lock was released
               --notify=CMD                run CMD on threshold, failed, timeout, recovered (a stale lock)
                                             and error; TASKRUNNER_EVENT and TASKRUNNER_MESSAGE, _RUN,
-                                            _LOCKFILE, _COMMAND, _EXIT_STATUS, _COUNT, _THRESHOLD,
+                                            _LOCKFILE, _COMMAND, _EXIT_STATUS, _CONTENTIONS, _THRESHOLD,
                                             _HOLDER_PID tell which
 
-        What it says:
+        Output:
               --quiet                     print nothing unless the exit status is not 0; then all output,
                                             on stderr
               --log-file=FILE             append log lines to FILE (default: stderr); errors go to stderr
                                             as well
               --log-format=text|json      format of the log lines (default: text)
               --metrics-file=FILE         write Prometheus metrics for the textfile collector to FILE
-              --verbose                   say more: debug lines, and stack traces of internal errors
+              --verbose                   also log debug lines, and stack traces of internal errors
 
         Commands:
           status     Tells who holds the lock, since when and in which state, and the counter.
@@ -55,14 +56,14 @@ class HelpTest extends TaskTest {
         Exit status:
           0        the command succeeded; or contention that is not reported
           1-255    the command failed: its own status, unchanged
-          128+n    the command was ended by signal n; or taskrunner was, after it had ended the command and
-                     released the lock
+          128+n    the command was killed by signal n; or taskrunner was stopped by it, after it had
+                     terminated the command and released the lock
           64       usage; nothing was touched
-          65       the counter file holds something other than a counter; it is left as it is
+          65       the counter file contains something else than a number; it is left as it is
           73       the lock file cannot be created
           74       I/O error on the lock file or counter file, or a process that cannot be killed
           75       contention beyond the threshold: reported
-          124      --timeout ended the command
+          124      the command timed out (--timeout)
           126      the command could not be started
           20, 21   status: 20 held or foreign, 21 stale or orphaned
 
@@ -83,7 +84,7 @@ class HelpTest extends TaskTest {
               --threshold=N         the task's threshold
               --counter-file=FILE   the task's counter file
               --json                print one JSON object
-              --verbose             show stack traces of internal errors
+              --verbose             also log debug lines, and stack traces of internal errors
 
         Exit status: 0 free, 20 held or foreign, 21 stale or orphaned.
         """;

@@ -95,7 +95,7 @@ class InstallTest {
         assertRuns(copy, "its JDK gone, the one on PATH used");
         Files.delete(jar(other.resolve("taskrunner")));
         Result broken = run(copy, "true").exitedWith(126);
-        assertTrue(broken.err().endsWith(" cannot be read: install it again, or for all users where they may read it\n"),
+        assertTrue(broken.err().endsWith("; install it again, or for all users where they may read it\n"),
             broken.err());
     }
 
@@ -138,7 +138,7 @@ class InstallTest {
     }
 
     @Test
-    void aFolderThatCannotBeWrittenIsNamedWithTheRemedy(@TempDir Path other) throws IOException {
+    void aDirectoryThatCannotBeWrittenIsNamedWithTheRemedy(@TempDir Path other) throws IOException {
         Path file = Files.createFile(other.resolve("file"));
         Program.taskrunner(other, "install", "--bin", file + "/bin").env("XDG_DATA_HOME", other.toString()).run().exitedWith(73)
             .errContains("choose directories with XDG_DATA_HOME and --bin");

@@ -35,7 +35,7 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void aFolderThatTheUserMayNotWriteIs73() throws IOException {
+    void aDirectoryThatTheUserMayNotWriteIs73() throws IOException {
         Path mine = Files.createDirectory(directory.resolve("mine"));
         Files.setPosixFilePermissions(mine, PosixFilePermissions.fromString("rwxr-xr-x"));
         request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73).errContains("permission denied")
@@ -134,7 +134,7 @@ class LockFileTest extends TaskTest {
     @Test
     void aLockFileThatSomebodyRemovedOrReplacedIsLeftAlone() throws IOException {
         task.request("rm \"$TASKRUNNER_LOCKFILE\"; exit 3").run().exitedWith(3).errContains("WARN").errContains("lock file " + task.lock
-            + " was removed or replaced while the command ran");
+            + " was removed or replaced while the command was running: the task may have run twice");
         task.assertFree();
         task.request("rm \"$TASKRUNNER_LOCKFILE\"; echo mine > \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("WARN")
             .errContains("was removed or replaced while the command was running: the task may have run twice");

@@ -26,7 +26,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockWhoseRunnerLivesIsHeldUntilItEnds() throws Exception {
+    void aLockWhoseHolderLivesIsHeldUntilItEnds() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by pid " + holder.pid() + " (root@");
         assertStatus(HELD, "held", " is held by pid " + holder.pid() + " (root@");
@@ -36,27 +36,27 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aCopyOfALivingRunnersLockIsHeldWithoutItsKernelLock() throws Exception {
+    void aCopyOfALivingRunnersLockIsHeldWithoutItsFcntlLock() throws Exception {
         Running holder = task.hold();
         shell("cp task.lock copy && mv copy task.lock");
         String why = "whose fcntl lock is gone (was the lock file copied or restored?)";
         assertContention(" is held by pid " + holder.pid() + " ", why);
         assertStatus(HELD, "held", why);
-        task.finish(holder).errContains("WARN").errContains("was removed or replaced while the command ran");
+        task.finish(holder).errContains("WARN").errContains("was removed or replaced while the command was running");
         assertTrue(Files.exists(task.lock), "the holder removed a lock file that is not its own");
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
-    void aLockIsOrphanedWhileTheCommandOfAKilledRunnerLives() throws Exception {
+    void aLockIsOrphanedWhileTheCommandOfAKilledHolderLives() throws Exception {
         Running holder = task.hold();
         kill(holder);
-        String verdict = " is orphaned: holder pid " + holder.pid() + " (root@";
-        assertContention(verdict, " died, its command still runs: pid", "" + commandPid());
-        assertStatus(LEFT_BEHIND, "orphaned", verdict);
-        assertContention(verdict);
+        String state = " is orphaned: holder pid " + holder.pid() + " (root@";
+        assertContention(state, " died, its command still runs: pid", "" + commandPid());
+        assertStatus(LEFT_BEHIND, "orphaned", state);
+        assertContention(state);
         task.finishOrphan();
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -70,7 +70,7 @@ class LockStateTest extends TaskTest {
         assertContention(" is orphaned: ", "its command still runs: pid", grandchildren.get(0).toString());
         assertStatus(LEFT_BEHIND, "orphaned", " is orphaned: ");
         task.finishOrphan();
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -86,17 +86,17 @@ class LockStateTest extends TaskTest {
         assertContention(" is orphaned: ", "its command still runs: pid", innermost);
         assertStatus(LEFT_BEHIND, "orphaned", innermost);
         task.finishOrphan();
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
-    void aStaleLockIsTakenOverWithAWarningAndClearsTheCounter() throws Exception {
+    void aStaleLockIsRecoveredWithAWarningAndClearsTheCounter() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by ");
         killAll(holder);
         assertStatus(LEFT_BEHIND, "stale", " is stale: holder pid " + holder.pid() + " (root@");
         assertEquals(1, task.count());
-        assertTakeover("holder pid " + holder.pid() + " (root@");
+        assertRecovers("holder pid " + holder.pid() + " (root@");
         assertFalse(Files.exists(task.counter), "the counter was not cleared");
     }
 
@@ -108,11 +108,11 @@ class LockStateTest extends TaskTest {
             assertContentionOf(task.markingRequest("--on-stale", "report"), " is stale: holder pid "
                 + holder.pid() + " ", "contention " + count + ", threshold 2");
         }
-        task.markingRequest("--on-stale", "report").run().exitedWith(75).errContains("without --on-stale report it is"
-            + " taken over");
+        task.markingRequest("--on-stale", "report").run().exitedWith(75).errContains("the next request without --on-stale report"
+            + " recovers it");
         assertEquals(0, task.count());
         task.assertDidNotRun();
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -122,25 +122,25 @@ class LockStateTest extends TaskTest {
         assertContention(" is orphaned: ");
         edit("boot", "00000000-0000-4000-8000-000000000000");
         assertStatus(LEFT_BEHIND, "stale", "(the host was rebooted since)");
-        assertTakeover("(the host was rebooted since)");
+        assertRecovers("(the host was rebooted since)");
         task.finishOrphan();
     }
 
     @Test
-    void aLockOfAnotherMachineCannotBeJudged() throws Exception {
+    void aLockOfAnotherMachineIsInAnUnknownState() throws Exception {
         killAll(task.hold());
         edit("boot", "00000000-0000-4000-8000-000000000000");
         edit("host", "elsewhere");
-        String verdict = "it was made on another machine";
-        assertContention(verdict);
-        assertStatus(HELD, "unknown", verdict);
+        String state = "it was made on another machine";
+        assertContention(state);
+        assertStatus(HELD, "unknown", state);
     }
 
     @Test
     void aMachineThatWasRenamedStillKnowsItsLocks() throws Exception {
         killAll(task.hold());
         edit("host", "formerly");
-        assertTakeover("@formerly)");
+        assertRecovers("@formerly)");
     }
 
     @Test
@@ -153,13 +153,13 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aHolderKilledInAnotherPidNamespaceCannotBeJudged() throws Exception {
+    void aHolderKilledInAnotherPidNamespaceIsInAnUnknownState() throws Exception {
         Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
         Program.killProcessesOf(directory);
         assertNotEquals(0, holder.result().status());
-        String verdict = ": it was made in another container (pid namespace)";
-        assertContention(verdict);
-        assertStatus(HELD, "unknown", verdict);
+        String state = ": it was made in another container (pid namespace)";
+        assertContention(state);
+        assertStatus(HELD, "unknown", state);
     }
 
     @Test
@@ -172,24 +172,24 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aKilledHolderCannotBeJudgedFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
+    void aKilledHolderIsInAnUnknownStateFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
         kill(task.hold());
-        String verdict = ": it was made in another container (pid namespace)";
-        assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), verdict);
-        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(verdict);
+        String state = ": it was made in another container (pid namespace)";
+        assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), state);
+        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(state);
         task.finishOrphan();
-        assertTakeover("holder pid ");
+        assertRecovers("holder pid ");
     }
 
     @Test
-    void rootDoesNotAdoptTheStaleLockOfAnotherUser() throws Exception {
+    void rootDoesNotRecoverTheStaleLockOfAnotherUser() throws Exception {
         task.threshold = 0;
         killAll(task.hold(task.request(task.untilFinish()).asNobody()));
         task.threshold = 2;
         assertEquals("nobody", Files.getOwner(task.lock).getName());
-        String verdict = ": its run is dead, but the file belongs to another user, nobody";
-        assertContention(verdict);
-        assertStatus(HELD, "unknown", verdict);
+        String state = ": its run is dead, but the file belongs to another user, nobody";
+        assertContention(state);
+        assertStatus(HELD, "unknown", state);
     }
 
     @Test
@@ -206,12 +206,12 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void anotherUserDoesNotTakeOverRootsStaleLock() throws Exception {
+    void anotherUserDoesNotRecoverRootsStaleLock() throws Exception {
         killAll(task.hold());
         task.threshold = 0;
         assertContentionOf(task.markingRequest().asNobody(), " is in an unknown state: ");
         task.threshold = 2;
-        assertTakeover("holder pid ");
+        assertRecovers("holder pid ");
     }
 
     @Test
@@ -222,20 +222,20 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockThatTheUserMayNotReadCannotBeJudged() throws Exception {
+    void aLockThatTheUserMayNotReadIsInAnUnknownState() throws Exception {
         Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         task.threshold = 0;
-        String verdict = " is in an unknown state: no permission to read it";
-        assertContentionOf(task.markingRequest().asNobody(), verdict);
-        task.status().asNobody().run().exitedWith(HELD).outContains(verdict);
+        String state = " is in an unknown state: no permission to read it";
+        assertContentionOf(task.markingRequest().asNobody(), state);
+        task.status().asNobody().run().exitedWith(HELD).outContains(state);
     }
 
     @Test
     void anEmptyFileHoldsTheTaskOffUntilItIsRemoved() throws Exception {
         Files.createFile(task.lock);
-        String verdict = " blocks the task: it was not created by taskrunner (touch? flock?); see who made it: ls -l " + task.lock;
-        assertContention(verdict);
-        assertStatus(HELD, "foreign", verdict);
+        String state = " blocks the task: it was not created by taskrunner (touch? flock?); see who made it: ls -l " + task.lock;
+        assertContention(state);
+        assertStatus(HELD, "foreign", state);
         Files.delete(task.lock);
         task.markingRequest().run().exitedWith(0).errHasNo("WARN");
         task.assertRan();
@@ -267,22 +267,22 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLeftoverTmpDoesNotBlockATakeoverEither() throws Exception {
+    void aLeftoverTmpDoesNotBlockARecoveryEither() throws Exception {
         Running holder = task.hold();
         killAll(holder);
         Files.writeString(task.gate, Program.read(task.lock));
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
-    void aLockTakenOverAfterACrashBetweenLinkAndUnlinkIsHeldWithItsKernelLock() throws Exception {
+    void aLockRecoveredAfterACrashBetweenLinkAndUnlinkIsHeldWithItsFcntlLock() throws Exception {
         killAll(task.hold());
         Files.createLink(task.gate, task.lock);
         Running holder = task.hold();
         holder.awaitErr("recovered stale lock " + task.lock).awaitErr("(killed before the command started)");
-        String verdict = " is held by pid " + holder.pid() + " ";
-        task.markingRequest().run().exitedWith(0).errContains(verdict).errHasNo("fcntl lock");
-        assertContention(verdict);
+        String state = " is held by pid " + holder.pid() + " ";
+        task.markingRequest().run().exitedWith(0).errContains(state).errHasNo("fcntl lock");
+        assertContention(state);
         task.finish(holder);
         task.assertFree();
     }
@@ -308,7 +308,7 @@ class LockStateTest extends TaskTest {
             assertStatus(LEFT_BEHIND, "orphaned", TestTask.recorded(record, "command-pid"));
         }
         task.finishOrphan();
-        assertTakeover("holder pid " + holder.pid() + " ");
+        assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
@@ -333,7 +333,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void onLinuxWithoutProcAKilledRunnersLockCannotBeJudged() throws Exception {
+    void onLinuxWithoutProcAKilledRunnersLockIsInAnUnknownState() throws Exception {
         kill(task.hold());
         // without /proc the loader does not find the JVM's libraries by itself
         String libraries = System.getProperty("java.home") + "/lib:" + System.getProperty("java.home") + "/lib/server";
@@ -354,7 +354,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aReusedPidIsNotTheRunner() throws Exception {
+    void aReusedPidIsNotTheHolder() throws Exception {
         killAll(task.hold());
         long here = ProcessHandle.current().pid();
         String stat = Program.read(Path.of("/proc/self/stat"));
@@ -363,14 +363,14 @@ class LockStateTest extends TaskTest {
         edit("start", Long.toString(start));
         assertContention(" is held by pid " + here + " ", "whose fcntl lock is gone");
         edit("start", Long.toString(start - 1));
-        assertTakeover("holder pid " + here + " ");
+        assertRecovers("holder pid " + here + " ");
     }
 
     @Test
     void aReusedPidIsNotTheCommand() throws Exception {
         killAll(task.hold());
         edit("command-pid", Long.toString(ProcessHandle.current().pid()));
-        assertTakeover("holder pid ");
+        assertRecovers("holder pid ");
     }
 
     @Test
@@ -386,7 +386,7 @@ class LockStateTest extends TaskTest {
                 Program.signal(Long.parseLong(pid), "KILL");
             }
             Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", runner, "stat")).contains(") Z"));
-            assertTakeover("holder pid " + runner + " ");
+            assertRecovers("holder pid " + runner + " ");
             assertTrue(Program.read(Path.of("/proc", runner, "stat")).contains(") Z"), "it was no zombie any more");
         }
         parent.kill();
@@ -403,18 +403,18 @@ class LockStateTest extends TaskTest {
     }
 
     /** A request finds contention: it says so, counts once, runs nothing and leaves the lock file as it is. */
-    private void assertContention(String... verdict) throws IOException {
+    private void assertContention(String... state) throws IOException {
         long before = task.count();
-        Result result = assertContentionOf(task.markingRequest(), verdict);
+        Result result = assertContentionOf(task.markingRequest(), state);
         result.errContains("; contention " + (before + 1) + ", threshold " + task.threshold);
         assertEquals(before + 1, task.count());
     }
 
-    private Result assertContentionOf(Program request, String... verdict) throws IOException {
+    private Result assertContentionOf(Program request, String... state) throws IOException {
         byte[] record = Files.readAllBytes(task.lock);
         Object inode = Files.getAttribute(task.lock, "unix:ino");
         Result result = request.run().exitedWith(0).errContains("WARN").errContains("lock " + task.lock);
-        for (String part : verdict) {
+        for (String part : state) {
             result.errContains(part);
         }
         assertArrayEquals(record, Files.readAllBytes(task.lock));
@@ -425,7 +425,7 @@ class LockStateTest extends TaskTest {
     }
 
     /** A request takes the lock over, warns why, runs its command and releases the lock. */
-    private void assertTakeover(String why) {
+    private void assertRecovers(String why) {
         task.markingRequest().run().exitedWith(0).errContains("WARN")
             .errContains("recovered stale lock " + task.lock + ": ").errContains(why);
         task.assertRan();

@@ -86,7 +86,7 @@ class LogTest extends TaskTest {
         Files.writeString(task.counter, "3\n");
         task.request("true", json).run().exitedWith(75);
         outcome = last(log);
-        assertEquals(List.of("ERROR", "threshold", 75L, 0L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status"),
+        assertEquals(List.of("ERROR", "threshold", 75L, 4L), List.of(outcome.get("level"), outcome.get("event"), outcome.get("exit_status"),
             outcome.get("contentions")));
         Files.writeString(task.counter, "no counter");
         task.request("true", json).run().exitedWith(65);

@@ -37,7 +37,7 @@ class NotifyTest extends TaskTest {
         assertEquals(Map.of(), notified(task.request("true"), 0));
         Files.writeString(task.counter, "3\n");
         Map<String, String> threshold = notified(task.request("true"), 75);
-        assertEquals(List.of("threshold", "0", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("CONTENTIONS"),
+        assertEquals(List.of("threshold", "4", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("CONTENTIONS"),
             threshold.get("HOLDER_PID"), threshold.get("EXIT_STATUS")));
         holder.kill();
         task.finishOrphan();
@@ -82,7 +82,7 @@ class NotifyTest extends TaskTest {
     void aNotificationThatHangsIsEndedAfterHalfAMinute() {
         String sleep = "sleep 1001." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
         task.request("exit 3", "--notify", sleep + " & " + sleep).run().exitedWith(3)
-            .errContains("notification command was ended after 30 s: " + sleep);
+            .errContains("notification command timed out after 30 s: " + sleep);
         assertEquals(List.of(), Program.processesWith(sleep));
     }
 }

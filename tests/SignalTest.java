@@ -91,14 +91,12 @@ class SignalTest extends TaskTest {
 
     @Test
     void aSignalEndsAWaitingRequestWhichIsNoContention() {
-        Path log = directory.resolve("log");
         Running holder = task.hold();
-        Running waiting = task.markingRequest("--wait", "1h", "--log-file", log.toString()).start();
-        Program.await("the request waits", () -> Files.exists(log));
+        Running waiting = task.markingRequest("--wait", "1h", "--verbose").start();
+        waiting.awaitErr("waiting for up to ");
         Program.sleep(300);
         waiting.signal("TERM");
-        waiting.result().exitedWith(143);
-        assertTrue(Program.read(log).contains("stopped by SIGTERM before the command started: " + task.mark()), Program.read(log));
+        waiting.result().exitedWith(143).errContains("stopped by SIGTERM before the command started: " + task.mark());
         assertEquals(0, task.count());
         assertTrue(holder.alive() && Files.exists(task.lock));
         task.finish(holder);

@@ -21,7 +21,7 @@ class StatusTest extends TaskTest {
         Running holder = task.hold();
         task.request("true").run().exitedWith(0);
         task.status(counter).run().exitedWith(20).outContains("lock " + task.lock + " is held by pid " + holder.pid() + " (root@")
-            .outContains(", running for ").outContains("; contentions 1, threshold 2\n");
+            .outContains("; if it is stuck: kill ").outContains("; contentions 1, threshold 2\n");
         Map<String, Object> held = json(task.status("--json").with(counter).run().exitedWith(20));
         assertEquals(List.of("held", 1L, 2L), List.of(held.get("state"), held.get("contentions"), held.get("threshold")));
         Map<?, ?> who = (Map<?, ?>) held.get("holder");

@@ -111,14 +111,13 @@ class UsageTest extends TaskTest {
     }
 
     @Test
-    void aWorkingFolderThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
+    void aWorkingDirectoryThatTheLocaleCannotCarryMattersToRelativePathsOnly() throws IOException {
         Path umlaut = Files.createDirectory(directory.resolve("\u00fc"));
         TestTask task = new TestTask(directory);
         task.request("touch ran").in(umlaut).env("LC_ALL", "C").run().exitedWith(0);
         assertTrue(Files.exists(umlaut.resolve("ran")));
         taskrunner("--command", "touch ran", "--lockfile", "task.lock", "--threshold", "2", "--counter-file", "count").in(umlaut)
-            .env("LC_ALL", "C").run().exitedWith(64).errContains("--lockfile is relative to a working folder that has characters that the locale"
-                + " cannot carry: start it with LC_ALL=C.UTF-8 in its environment");
+            .env("LC_ALL", "C").run().exitedWith(64).errContains("--lockfile, relative to the working directory, contains non-ASCII characters");
     }
 
     @Test
@@ -135,17 +134,17 @@ class UsageTest extends TaskTest {
         for (List<String> same : List.of(
             List.of("real/x", "real/x", "x"), List.of("real/x", "real/x.tmp", "x.tmp"), List.of("real/x", "link/x", "x"),
             List.of("link/x", real + "/x.tmp", "x.tmp"), List.of("real/../real/x", "real/./x", "x"))) {
-            refused("--counter-file " + directory.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp: give another file",
+            refused("--counter-file " + directory.toRealPath() + "/real/" + same.get(2) + " is the lock file or its .tmp; choose another file",
                 List.of("--command", "touch ran", "--lockfile", same.get(0), "--threshold", "2", "--counter-file", same.get(1)));
         }
-        refused("--log-file " + directory.toRealPath() + "/task.lock is the lock file or its .tmp: give another file",
+        refused("--log-file " + directory.toRealPath() + "/task.lock is the lock file or its .tmp; choose another file",
             with("--log-file", "task.lock"));
-        refused("--metrics-file " + directory.toRealPath() + "/task.lock.tmp is the lock file or its .tmp: give another file",
+        refused("--metrics-file " + directory.toRealPath() + "/task.lock.tmp is the lock file or its .tmp; choose another file",
             with("--metrics-file", "task.lock.tmp"));
         List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "m.tmp", "--threshold", "2", "--counter-file", "c",
             "--metrics-file", "m"));
-        String why = "--metrics-file is written aside as " + directory.toRealPath() + "/m.tmp, which is the lock, counter or log file";
-        refused(why + ": give another file", aside);
+        String why = "--metrics-file is first written to " + directory.toRealPath() + "/m.tmp, which is the lock, counter or log file";
+        refused(why + "; choose another file", aside);
         refused("--counter-file, --log-file and --metrics-file must be different files", with("--log-file", "task.count"));
         try (Stream<Path> made = Files.list(link)) {
             assertEquals(List.of(), made.toList());

@@ -68,7 +68,7 @@ class WrapperTest extends TaskTest {
     }
 
     @Test
-    void itRunsFromAnotherFolderThroughALink() throws IOException {
+    void itRunsFromAnotherDirectoryThroughALink() throws IOException {
         Path link = Files.createSymbolicLink(Files.createDirectories(directory.resolve("my tools")).resolve("jbang"), WRAPPER);
         Result result = wrapper("Echo.java", "x").as(link).in(script.getParent()).run();
         Files.delete(link);

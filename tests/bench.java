@@ -26,7 +26,7 @@ import java.util.concurrent.TimeUnit;
  * and the ratio to the floor in the same rounds: a JVM of the same JDK with the same options that prints one line.
  */
 public class bench {
-    private static final Path FOLDER = folder();
+    private static final Path FOLDER = directory();
     private static final int MANY = 100_000;
 
     public static void main(String[] args) throws Exception {
@@ -312,11 +312,11 @@ public class bench {
         return jdks;
     }
 
-    private static Path folder() {
+    private static Path directory() {
         try {
-            Path folder = Files.createTempDirectory("taskrunner-bench");
-            Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(folder)));
-            return folder;
+            Path directory = Files.createTempDirectory("taskrunner-bench");
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(directory)));
+            return directory;
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
