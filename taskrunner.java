@@ -7,17 +7,17 @@
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k
 //JAVA_OPTIONS -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
 
-// taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...] taskrunner status --lockfile
-// FILE [--threshold N --counter-file FILE] [--json] taskrunner install | uninstall [--bin DIR] Runs CMD while it holds
-// FILE. A request that finds FILE there is a contention: it is counted, and reported as an error (exit status 75) once
-// the counter exceeds N. Without JBang: javac with picocli on the class path, java taskrunner. Everything about an
-// option: taskrunner --help
+// taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]
+// taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
+// taskrunner install | uninstall [--bin DIR]
+//     runs CMD while it holds FILE; a request that finds FILE there is a contention: it is counted, and reported as
+//     an error (exit status 75) once the counter exceeds N
+// taskrunner --help tells the rest; without JBang: javac with picocli on the class path, then java taskrunner
 
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.OutputStream;
-import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
