@@ -15,6 +15,7 @@
 // taskrunner --help tells the rest; without JBang: javac with picocli on the class path, then java taskrunner
 
 import java.io.File;
+import java.io.FileDescriptor;
 import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
@@ -103,6 +104,7 @@ public class taskrunner {
     static final String VERSION = "1.0.0";
 
     public static void main(String[] args) {
+        StandardStream.occupyClosed();
         exit(run(args));
     }
 
@@ -151,9 +153,10 @@ public class taskrunner {
     }
 
     private static int complain(String message, int exitStatus, Throwable cause, boolean verbose) {
-        System.err.println("taskrunner: " + Text.printable(message));
+        PrintWriter err = new PrintWriter(StandardStream.ERR, true);
+        err.println("taskrunner: " + Text.printable(message));
         if (verbose) {
-            cause.printStackTrace();
+            cause.printStackTrace(err);
         }
         return exitStatus;
     }
@@ -282,9 +285,9 @@ final class Execution {
     private static final int MAX_BACKOFF_MILLIS = 500;
     /** The statuses of a command that SIGHUP, SIGINT or SIGTERM killed. */
     private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
-    /** A second signal sooner than this is the first once more, as timeout(1) sends it: to its child and to its group. */
+    /** A second signal sooner than this is the first one again: timeout(1) sends it to its child and to its group. */
     private static final long REPEATED_NANOS = 100_000_000;
-    /** Signals that end a process by default: they stop this request. Those that the JVM refuses or ignores are not here. */
+    /** Signals that end a process by default, without those that the JVM refuses or ignores. */
     private static final String[] STOPPING = {"TERM", "INT", "HUP", "ALRM", "VTALRM", "PROF", "XCPU", "POLL", "PWR",
         "STKFLT", "SYS", "TRAP", "ABRT"};
     /** Signals that are passed on to the command. */
@@ -460,7 +463,6 @@ final class Execution {
     }
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
-        log.outputOpened();
         lock.recordCommand(tree.root());
         if (output != null) {
             output.started(process);
@@ -521,6 +523,10 @@ final class Execution {
     }
 
     private Process start(ProcessBuilder builder) throws TaskException {
+        String workingDirectory = Processes.removedWorkingDirectory();
+        if (workingDirectory != null) {
+            throw TaskException.cannotStart("working directory " + workingDirectory + " is gone", null);
+        }
         holder.putInto(builder.environment());
         builder.environment().put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
@@ -795,8 +801,8 @@ final class Outcome {
         Outcome outcome;
         if (count.reported()) {
             outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.lockFile()
-                + " was busy for " + n + " requests in a row (threshold " + threshold + "): " + lockState.what() + inside
-                + "; " + lockState.advice(), false, null);
+                + " was busy for " + n + " requests in a row (threshold " + threshold + "): " + lockState.what()
+                + inside + "; " + lockState.advice(), false, null);
         } else {
             String advice = lockState.kind() == LockState.Kind.HELD ? inside : "; " + lockState.advice();
             outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + advice + (n < 0
@@ -1752,8 +1758,8 @@ final class ContentionCounter {
 /**
  * A process, its descendants and, on Linux, every process that carries the run's id in its environment.
  *
- * <p>Terminated, each is sent SIGTERM once, parents first, and SIGKILL again and again after a time. Three kinds get the
- * SIGKILL alone: what its parent started after it was signalled, in order to end (a trap's {@code umount}); what a
+ * <p>Terminated, each is sent SIGTERM once, parents first, and after a time SIGKILL again and again. Three kinds get
+ * the SIGKILL alone: what its parent started after it was signalled, in order to end (a trap's {@code umount}); what a
  * terminal has signalled already; and what is below a nested taskrunner, which stops its own run.
  */
 final class ProcessTree {
@@ -1871,7 +1877,7 @@ final class ProcessTree {
         return !alive.isEmpty();
     }
 
-    /** Signals at once who descends from the members, as parents alone tell, then looks for those that left the tree. */
+    /** Signals who descends from the members, as parents alone tell, then looks for those that left the tree. */
     private List<ProcessId> signalAll() {
         try {
             Map<Long, Processes.Entry> all = Processes.all();
@@ -2039,6 +2045,19 @@ final class Processes {
         return SELF;
     }
 
+    /** The working directory if it was removed, else null. One that was renamed, or cannot be reached, still serves. */
+    static String removedWorkingDirectory() {
+        String path = System.getProperty("user.dir");
+        if (!Arguments.isEncodable(path) || new File(path).isDirectory()) {
+            return null;
+        }
+        try {
+            return Files.readSymbolicLink(Path.of("/proc/self/cwd")).toString().endsWith(" (deleted)") ? path : null;
+        } catch (IOException e) {
+            return null;
+        }
+    }
+
     /** Starts it. */
     static Process start(ProcessBuilder builder) throws IOException {
         return builder.start();
@@ -2095,8 +2114,8 @@ final class Processes {
     }
 
     /**
-     * The process group of this process if the terminal has just signalled it as a whole, else 0: with SIGINT when it is
-     * the terminal's foreground process group, with SIGHUP when the terminal is gone.
+     * The process group of this process if the terminal has just signalled it as a whole, else 0: with SIGINT when it
+     * is the terminal's foreground process group, with SIGHUP when the terminal is gone.
      */
     static long groupSignalledByTerminal(String signal) {
         Entry now = HAVE_PROC ? stat("self") : null;
@@ -2413,16 +2432,9 @@ final class Log {
             } catch (IOException e) {
                 quietOutput.close(true);
                 quietOutput = null;
-                warn("quiet", "cannot buffer output in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
+                warn("quiet", "cannot buffer output in " + QuietOutput.directory() + ": " + Text.reason(e)
                     + "; it is shown as it comes");
             }
-        }
-    }
-
-    /** The command has its output open now. */
-    void outputOpened() {
-        if (quietOutput != null) {
-            quietOutput.unlink();
         }
     }
 
@@ -2458,7 +2470,7 @@ final class Log {
     }
 
     private void toStderr(String text) {
-        print(text.getBytes(StandardCharsets.UTF_8), System.err);
+        print(text.getBytes(StandardCharsets.UTF_8), StandardStream.ERR);
     }
 
     /** Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting. */
@@ -2478,7 +2490,7 @@ final class Log {
     }
 }
 
-/** Output that is buffered in a temporary file, which has no name any more once the command writes to it. */
+/** Output that is buffered in a temporary file without a name, so that no crash leaves it behind. */
 final class QuietOutput {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
@@ -2487,25 +2499,43 @@ final class QuietOutput {
     private FileChannel reader;
 
     QuietOutput(String runId) {
-        path = Path.of(System.getProperty("java.io.tmpdir"), "taskrunner-" + runId + ".out");
+        path = Path.of(directory(), "taskrunner-" + runId + ".out");
     }
 
-    /** Makes the file and lets the command's stdout and stderr be appended to it. */
+    static String directory() {
+        String directory = System.getenv("TMPDIR");
+        return directory != null && !directory.isEmpty() && Arguments.isEncodable(directory) ? directory
+            : System.getProperty("java.io.tmpdir");
+    }
+
+    /**
+     * Makes the file and lets the command's stdout and stderr be appended to it. The JDK unlinks it as soon as it is
+     * open ({@code DELETE_ON_CLOSE}); /proc still leads to it. Without /proc it keeps its name until {@link #close}.
+     */
     void receive(ProcessBuilder builder) throws IOException {
-        channel = FileChannel.open(path, Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW),
-            RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE));
-        reader = FileChannel.open(path, StandardOpenOption.READ);
+        Set<OpenOption> options = new HashSet<>(Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW));
+        if (Processes.HAVE_PROC) {
+            options.add(StandardOpenOption.DELETE_ON_CLOSE);
+        }
+        channel = FileChannel.open(path, options, RegularFiles.mode(PosixFilePermission.OWNER_READ,
+            PosixFilePermission.OWNER_WRITE));
+        Path file = Processes.HAVE_PROC ? descriptor() : path;
+        reader = FileChannel.open(file, StandardOpenOption.READ);
         write(early.toByteArray());
-        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(path.toFile()));
+        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(file.toFile()));
     }
 
-    /** Takes the file's name away, so that no crash leaves it behind; where open files keep their name, later. */
-    void unlink() {
-        try {
-            Files.deleteIfExists(path);
-        } catch (IOException e) {
-            // Windows: close() removes it
+    /** The file by its descriptor. */
+    private Path descriptor() throws IOException {
+        try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
+            for (Path descriptor : descriptors) {
+                if (Files.isSymbolicLink(descriptor)
+                        && Files.readSymbolicLink(descriptor).endsWith(path.getFileName() + " (deleted)")) {
+                    return descriptor;
+                }
+            }
         }
+        throw new IOException("/proc/self/fd does not show it");
     }
 
     void write(byte[] bytes) {
@@ -2516,7 +2546,7 @@ final class QuietOutput {
         try {
             RegularFiles.append(channel, bytes);
         } catch (IOException e) {
-            System.err.write(bytes, 0, bytes.length);
+            StandardStream.ERR.print(bytes);
         }
     }
 
@@ -2524,25 +2554,25 @@ final class QuietOutput {
     void close(boolean show) {
         try {
             if (show && reader == null) {
-                System.err.write(early.toByteArray());
+                StandardStream.ERR.write(early.toByteArray());
             } else if (show) {
                 // what a process that was left behind goes on writing is not waited for
                 long left = reader.size();
                 byte[] buffer = new byte[8192];
                 for (int n = 1; left > 0 && n > 0; left -= n) {
                     n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)));
-                    System.err.write(buffer, 0, Math.max(0, n));
+                    StandardStream.ERR.write(buffer, 0, Math.max(0, n));
                 }
             }
-            System.err.flush();
             if (reader != null) {
                 reader.close();
                 channel.close();
             }
+            Files.deleteIfExists(path);
         } catch (IOException e) {
-            System.err.println("taskrunner: cannot show the buffered output: " + Text.reason(e));
+            StandardStream.ERR.print(("taskrunner: cannot show the buffered output: " + Text.reason(e) + "\n").getBytes(
+                StandardCharsets.UTF_8));
         }
-        unlink();
     }
 }
 
@@ -3126,7 +3156,7 @@ final class UsageException extends TaskException {
 
     /** Prints the help and, as the last line on stderr, what is wrong; returns the exit status. */
     int show(List<Command> commands) {
-        PrintWriter err = new PrintWriter(System.err, true);
+        PrintWriter err = new PrintWriter(StandardStream.ERR, true);
         Picocli.usage(commands, command, err);
         err.println("taskrunner: " + Text.oneLine(getMessage()));
         return exitStatus;
@@ -3495,6 +3525,68 @@ final class RegularFiles {
     }
 
     private RegularFiles() {
+    }
+}
+
+/**
+ * Stdout or stderr. Where it is non-blocking and full it is waited for, where {@link System#err} would drop what does
+ * not fit. Any thread may write; what it writes stays whole.
+ */
+final class StandardStream extends OutputStream {
+    static final StandardStream ERR = new StandardStream(FileDescriptor.err);
+    private static final int RETRY_MILLIS = 5;
+    /** Descriptors that nothing else may get. */
+    private static final List<FileOutputStream> OCCUPIED = new ArrayList<>();
+    private final FileChannel channel;
+
+    StandardStream(FileDescriptor descriptor) {
+        channel = new FileOutputStream(descriptor).getChannel();
+    }
+
+    /** Opens what of 0 to 2 is closed ({@code 2>&-}), or the next file, a lock file perhaps, would get that number. */
+    static void occupyClosed() {
+        for (int i = 0; i <= 2 && Processes.HAVE_PROC; i++) {
+            if (!new File("/proc/self/fd/" + i).exists()) {
+                try {
+                    OCCUPIED.add(new FileOutputStream("/dev/null"));
+                } catch (IOException e) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /** Writes what can be written: nobody may read it any more. */
+    void print(byte[] bytes) {
+        try {
+            write(bytes);
+        } catch (IOException e) {
+            // there is no other place to say so
+        }
+    }
+
+    @Override
+    public void write(int b) throws IOException {
+        write(new byte[] {(byte) b});
+    }
+
+    @Override
+    public synchronized void write(byte[] bytes, int offset, int length) throws IOException {
+        // an interrupt would close the channel
+        boolean interrupted = Thread.interrupted();
+        ByteBuffer buffer = ByteBuffer.wrap(bytes, offset, length);
+        while (buffer.hasRemaining()) {
+            if (channel.write(buffer) == 0) {
+                try {
+                    Thread.sleep(RETRY_MILLIS);
+                } catch (InterruptedException e) {
+                    interrupted = true;
+                }
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
     }
 }
 

@@ -108,6 +108,7 @@ public class taskrunnerbatch {
     }
 
     public static void main(String[] args) {
+        StandardStream.occupyClosed();
         taskrunner.exit(run(args));
     }
 
