@@ -15,14 +15,13 @@
 // taskrunner --help tells the rest; without JBang: javac with picocli on the class path, then java taskrunner
 
 import java.io.File;
-import java.io.FileDescriptor;
 import java.io.FileInputStream;
-import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
+import java.math.BigDecimal;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
@@ -55,7 +54,6 @@ import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -104,7 +102,6 @@ public class taskrunner {
     static final String VERSION = "1.0.0";
 
     public static void main(String[] args) {
-        StandardStream.occupyClosed();
         exit(run(args));
     }
 
@@ -120,45 +117,58 @@ public class taskrunner {
     }
 
     static int run(String... args) {
-        Arguments arguments;
+        Arguments arguments = null;
         try {
             arguments = Arguments.parse(Options.COMMANDS, args);
-        } catch (UsageException e) {
-            return e.show(Options.COMMANDS);
-        }
-        if (arguments == null) {
-            return ExitStatus.OK;
-        }
-        try {
-            switch (arguments.command().name()) {
-                case "status":
-                    return Status.run(arguments);
-                case "install":
-                    return Installation.TASKRUNNER.install(arguments);
-                case "uninstall":
-                    return Installation.TASKRUNNER.uninstall(arguments);
-                default:
-                    Execution execution = new Execution(new Request(arguments));
-                    execution.stopOnSignals();
-                    return execution.run();
-            }
-        } catch (UsageException e) {
-            return e.show(Options.COMMANDS);
-        } catch (TaskException e) {
-            return complain(e.getMessage(), e.exitStatus, e, arguments.has("--verbose"));
-        } catch (RuntimeException | Error e) {
-            return complain("internal error: " + e + "; --verbose shows where", ExitStatus.INTERNAL, e,
-                arguments.has("--verbose"));
+            return arguments == null ? printed(ExitStatus.OK, Options.COMMANDS) : run(arguments);
+        } catch (TaskException | RuntimeException | Error e) {
+            return failed(e, Options.COMMANDS, arguments, args);
         }
     }
 
-    private static int complain(String message, int exitStatus, Throwable cause, boolean verbose) {
-        PrintWriter err = new PrintWriter(StandardStream.ERR, true);
-        err.println("taskrunner: " + Text.printable(message));
-        if (verbose) {
-            cause.printStackTrace(err);
+    private static int run(Arguments arguments) throws TaskException {
+        return switch (arguments.command().name()) {
+            case "status" -> printed(Status.run(arguments), Options.COMMANDS);
+            case "unlock" -> printed(Status.unlock(arguments), Options.COMMANDS);
+            case "completion" -> printed(Documentation.completion(Options.COMMANDS, arguments), Options.COMMANDS);
+            case "install" -> printed(Installation.TASKRUNNER.install(Options.COMMANDS, arguments), Options.COMMANDS);
+            case "uninstall" -> printed(Installation.TASKRUNNER.uninstall(arguments), Options.COMMANDS);
+            default -> {
+                Execution execution = new Execution(new Request(arguments));
+                execution.stopOnSignals();
+                yield execution.run();
+            }
+        };
+    }
+
+    /** The exit status of a command that has printed on stdout: 74 when that did not arrive, as on a full disk. */
+    static int printed(int exitStatus, List<Command> commands) {
+        if (System.out.checkError()) {
+            System.err.println(commands.get(0).name() + ": cannot write to stdout; is its disk full, or its reader gone?");
+            return ExitStatus.IO;
         }
         return exitStatus;
+    }
+
+    /**
+     * Reports what ended a program before it could log; returns the exit status.
+     *
+     * @param arguments null when it was the command line that is wrong
+     */
+    static int failed(Throwable e, List<Command> commands, Arguments arguments, String... args) {
+        String message = e instanceof TaskException ? e.getMessage()
+            : "internal error: " + e + "; --verbose shows where";
+        if (args.length > 0 && args[0].equals("status") && List.of(args).contains("--nagios")) {
+            return Status.plugin(Status.UNKNOWN, message, "");
+        }
+        if (e instanceof UsageException usage) {
+            return usage.show(commands);
+        }
+        System.err.println(commands.get(0).name() + ": " + Text.printable(message));
+        if (arguments != null && arguments.has("--verbose")) {
+            e.printStackTrace();
+        }
+        return e instanceof TaskException error ? error.exitStatus : ExitStatus.INTERNAL;
     }
 }
 
@@ -210,8 +220,10 @@ record Task(Path lockFile, Path counterFile, int threshold) {
 /** One request, validated. Zero durations: no wait, no limit; null files and commands: not asked for. */
 final class Request {
     final Task task;
-    /** The text for the system shell. */
+    /** The command as one reads it: the text for the system shell, or the words after {@code --}, quoted for it. */
     final String command;
+    /** What is executed: the shell with its text, or the words after {@code --}. */
+    final List<String> argv;
     /** How long to try again before a contention counts. */
     final Duration wait;
     /** The longest that the command may run. */
@@ -221,7 +233,11 @@ final class Request {
     final boolean recoverStale;
     final int conflictExitStatus;
     final boolean exitZero;
+    /** How long a lock may be held before a contention is reported in any case. */
+    final Duration overdue;
+    final boolean replace;
     final String notifyCommand;
+    final List<String> notifyOn;
     final boolean quiet;
     final Path logFile;
     final boolean jsonLog;
@@ -231,10 +247,8 @@ final class Request {
     /** @throws UsageException when an option is missing or malformed, before anything is touched */
     Request(Arguments arguments) throws UsageException {
         arguments.requireAll("--command", "--lockfile", "--threshold", "--counter-file");
-        command = arguments.text("--command");
-        if (command.isBlank()) {
-            throw arguments.refused("--command is empty");
-        }
+        argv = arguments.argv();
+        command = arguments.has("--command") ? arguments.text("--command") : Text.shellWords(arguments.words());
         task = Task.of(arguments);
         wait = arguments.duration("--wait", Duration.ZERO);
         timeout = arguments.duration("--timeout", Duration.ZERO);
@@ -245,7 +259,10 @@ final class Request {
         exitZero = arguments.has("--exit-zero");
         quiet = arguments.has("--quiet");
         verbose = arguments.has("--verbose");
+        overdue = arguments.duration("--overdue", Duration.ZERO);
+        replace = arguments.has("--replace");
         notifyCommand = arguments.text("--notify");
+        notifyOn = Notification.events(arguments);
         logFile = arguments.path("--log-file");
         metricsFile = arguments.path("--metrics-file");
         refuseSharedFiles(arguments);
@@ -285,13 +302,6 @@ final class Execution {
     private static final int MAX_BACKOFF_MILLIS = 500;
     /** The statuses of a command that SIGHUP, SIGINT or SIGTERM killed. */
     private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
-    /** A second signal sooner than this is the first one again: timeout(1) sends it to its child and to its group. */
-    private static final long REPEATED_NANOS = 100_000_000;
-    /** Signals that end a process by default, without those that the JVM refuses or ignores. */
-    private static final String[] STOPPING = {"TERM", "INT", "HUP", "ALRM", "VTALRM", "PROF", "XCPU", "POLL", "PWR",
-        "STKFLT", "SYS", "TRAP", "ABRT"};
-    /** Signals that are passed on to the command. */
-    private static final String[] FORWARDED = {"USR1", "USR2", "WINCH", "CONT"};
     /** How long taskrunner's own copy of a signal may come after the command's, on a machine under load. */
     private static final int SIGNAL_GRACE_MILLIS = 2000;
 
@@ -300,23 +310,17 @@ final class Execution {
     final Log log;
     private LockFile lock;
     private LockState recovered;
+    private Process startedNotification;
     private Outcome outcome;
     private Run run;
     /** Guarded by this, as {@link #tree} and {@link #waiting}. */
     private StopSignal stopSignal;
-    /** When it came, in the time of {@link System#nanoTime}. */
-    private long stopNanos;
     private ProcessTree tree;
     private Thread waiting;
 
     /** A signal that asked taskrunner to stop; its name without SIG. */
     record StopSignal(String name, int number) {
         static final StopSignal TERM = new StopSignal("TERM", 15);
-
-        /** Whether somebody asks for the end; SIGHUP comes by itself, and twice, when a terminal goes. */
-        boolean isRequest() {
-            return name.equals("TERM") || name.equals("INT");
-        }
     }
 
     /** Takes the command's output where the command does not write it itself. */
@@ -364,7 +368,6 @@ final class Execution {
             try {
                 request.task.checkDirectories();
                 LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0);
-                boolean nested = attempt.lock() == null && Holder.isAround(attempt.lockState().holder());
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
                     recovered = attempt.lockState();
@@ -374,13 +377,8 @@ final class Execution {
                     return true;
                 }
                 if (left <= 0) {
-                    outcome = Outcome.contended(request, attempt.lockState(), attempt.count(), nested);
+                    outcome = Outcome.contended(request, attempt.lockState(), attempt.count());
                     return false;
-                }
-                if (nested) {
-                    // it would wait for itself
-                    deadline = System.nanoTime();
-                    continue;
                 }
                 if (!waits) {
                     waits = true;
@@ -455,7 +453,7 @@ final class Execution {
     }
 
     /** A lock whose run lives on stays, as orphaned. */
-    private void keepLockUnlessGone(List<ProcessId> remaining) {
+    private void keepLockUnlessGone(List<Long> remaining) {
         if (!remaining.isEmpty()) {
             lock.keep();
             lock = null;
@@ -463,11 +461,12 @@ final class Execution {
     }
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
+        log.outputOpened();
         lock.recordCommand(tree.root());
+        tellStarted(startedMillis);
         if (output != null) {
             output.started(process);
         }
-        long oomKills = Processes.oomKills();
         boolean timedOut = false;
         int status = -1;
         try {
@@ -480,8 +479,7 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(StopSignal.TERM);
         }
-        List<ProcessId> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter)
-            : ExitStatus.isSignal(status) ? terminateLeft(status) : List.of();
+        List<Long> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter) : List.of();
         StopSignal stopped = stopSignal();
         if (output != null) {
             boolean forced = timedOut;
@@ -492,30 +490,13 @@ final class Execution {
         return !remaining.isEmpty() ? Outcome.error(run, notKilled(remaining))
             : stopped != null ? Outcome.stopped(run, stopped)
             : timedOut ? Outcome.timedOut(request, run)
-            : Outcome.ended(request, run, status, status == ExitStatus.KILLED && oomKills >= 0
-                && Processes.oomKills() > oomKills);
+            : Outcome.ended(request, run, status);
     }
 
-    /** The command was killed, but not from here: what is left of it was not left behind on purpose. */
-    private List<ProcessId> terminateLeft(int status) {
-        List<ProcessId> left = tree.alive();
-        if (left.isEmpty()) {
-            return left;
-        }
-        log.warn("left", "the command was killed by SIG" + Text.signal(status - ExitStatus.SIGNAL)
-            + "; terminating what is left of it: " + Text.pids(ProcessTree.pids(left)));
-        return tree.terminate(request.killAfter);
-    }
-
-    private TaskException notKilled(List<ProcessId> remaining) {
-        StringBuilder which = new StringBuilder();
-        for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
-            String user = Processes.signal(remaining.get(i), true) ? null : Processes.user(remaining.get(i));
-            which.append(i == 0 ? "" : ", ").append("pid ").append(remaining.get(i).pid()).append(user == null
-                ? " (survived SIGKILL: blocked in the kernel?)" : " (it belongs to " + user + ": EPERM)");
-        }
-        return TaskException.io("cannot kill " + which + "; lock file " + request.task.lockFile() + " is kept; look: ps"
-            + " -o pid,user,stat,wchan:20,args -p " + Text.list(ProcessTree.pids(remaining)), null);
+    private TaskException notKilled(List<Long> remaining) {
+        return TaskException.io(Text.pids(remaining) + " survived SIGKILL (blocked in the kernel?); lock file "
+            + request.task.lockFile() + " is kept; look: ps -o pid,stat,wchan:20,args -p " + Text.list(remaining),
+            null);
     }
 
     private synchronized StopSignal stopSignal() {
@@ -523,98 +504,68 @@ final class Execution {
     }
 
     private Process start(ProcessBuilder builder) throws TaskException {
-        String workingDirectory = Processes.removedWorkingDirectory();
-        if (workingDirectory != null) {
+        String workingDirectory = System.getProperty("user.dir");
+        if (Arguments.isEncodable(workingDirectory) && !Files.isDirectory(Path.of(workingDirectory))) {
             throw TaskException.cannotStart("working directory " + workingDirectory + " is gone", null);
         }
-        holder.putInto(builder.environment());
-        builder.environment().put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
+        Map<String, String> environment = builder.environment();
+        String outerRun = environment.get(Holder.RUN_ID);
+        if (outerRun != null) {
+            String outerRuns = environment.get(Holder.OUTER_RUN_IDS);
+            environment.put(Holder.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
+        }
+        environment.put(Holder.RUN_ID, holder.runId());
+        environment.put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
         try {
-            Process process = Processes.start(builder.command(Processes.shell(request.command)));
+            Process process = builder.command(request.argv).start();
             tree = new ProcessTree(Processes.idOf(process), holder.runId());
             return process;
-        } catch (IOException e) {
-            throw TaskException.cannotStart(Text.reason(e), e);
-        } catch (OutOfMemoryError e) {
-            // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-            tree = ProcessTree.ofChildren(holder.runId());
-            List<ProcessId> remaining = tree.terminate(Duration.ZERO);
-            keepLockUnlessGone(remaining);
-            throw remaining.isEmpty() ? TaskException.cannotStart(Text.reason(e), e) : notKilled(remaining);
+        } catch (IOException | OutOfMemoryError e) {
+            if (e instanceof OutOfMemoryError) {
+                // a JVM that cannot start its reaper thread throws after the fork: the child lives already
+                tree = new ProcessTree(null, holder.runId());
+                tree.terminate(Duration.ZERO);
+            }
+            throw TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e);
         }
     }
 
-    /** Terminates the command and lets the request end as stopped; a second SIGTERM or SIGINT kills at once. */
+    /** Terminates the command and lets the request end as stopped; a second call kills at once. */
     void stop(StopSignal signal) {
         ProcessTree running;
         synchronized (this) {
             running = tree;
             if (stopSignal != null) {
-                if (running != null && signal.isRequest() && System.nanoTime() - stopNanos > REPEATED_NANOS) {
+                if (running != null) {
                     running.escalate();
                 }
                 return;
             }
-            if (running != null) {
-                running.signalledByTerminal(Processes.groupSignalledByTerminal(signal.name()));
-            }
             stopSignal = signal;
-            stopNanos = System.nanoTime();
             notifyAll();
         }
-        if (running != null && running.terminate(request.killAfter).contains(running.root())) {
+        if (running != null && running.terminate(request.killAfter).contains(running.root().pid())) {
             // the command itself cannot be killed: who waits for it would wait for ever
             waiting.interrupt();
         }
     }
 
-    /** Passes the signal on to the command's own process, if it runs. */
-    private void forward(String name) {
-        ProcessTree running;
-        synchronized (this) {
-            running = run == null || outcome != null ? null : tree;
-        }
-        try {
-            if (running != null && Processes.lives(running.root())) {
-                Processes.start(new ProcessBuilder("/bin/sh", "-c", "kill -" + name + " " + running.root().pid()));
-            }
-        } catch (IOException | UncheckedIOException | OutOfMemoryError e) {
-            log.warn("signal", "cannot pass SIG" + name + " on to the command: " + Text.reason(e));
-        }
-    }
-
-    /** Stops this request on a signal, or passes it on; one that is ignored, as under nohup(1), stays so. */
+    /** Stops this request on SIGTERM, SIGINT and SIGHUP; one that is ignored, as under nohup(1), stays so. */
     void stopOnSignals() {
-        Processes.nameSelf();
-        for (String name : STOPPING) {
-            handle(name, false);
-        }
-        for (String name : FORWARDED) {
-            handle(name, true);
-        }
-    }
-
-    private void handle(String name, boolean forward) {
-        try {
-            sun.misc.Signal signal = new sun.misc.Signal(name);
-            sun.misc.SignalHandler before = sun.misc.Signal.handle(signal, new sun.misc.SignalHandler() {
-                @Override
-                public void handle(sun.misc.Signal received) {
-                    if (forward) {
-                        forward(name);
-                    } else {
-                        stop(new StopSignal(name, received.getNumber()));
+        for (String name : new String[] {"TERM", "INT", "HUP"}) {
+            try {
+                sun.misc.Signal.handle(new sun.misc.Signal(name), new sun.misc.SignalHandler() {
+                    @Override
+                    public void handle(sun.misc.Signal signal) {
+                        stop(new StopSignal(signal.getName(), signal.getNumber()));
                     }
-                }
-            });
-            if (before == sun.misc.SignalHandler.SIG_IGN) {
-                sun.misc.Signal.handle(signal, before);
+                });
+            } catch (IllegalArgumentException e) {
+                log.debug("signal", "this system has no SIG" + name);
             }
-        } catch (IllegalArgumentException e) {
-            log.debug("signal", "cannot handle SIG" + name + ": " + e.getMessage());
         }
     }
 
@@ -640,31 +591,66 @@ final class Execution {
         lock = null;
     }
 
-    /** Writes the metrics, notifies, and logs the outcome as the last line; returns the exit status. */
+    /** What is due beside a command that has just started, and does not delay it. */
+    private void tellStarted(long startedMillis) {
+        writeMetrics(new Run(startedMillis, 0));
+        if (isNotified("started")) {
+            startedNotification = notify("started", "running: " + Text.oneLine(request.command));
+        }
+    }
+
+    /** Writes the metrics, logs the outcome, then notifies; returns the exit status. */
     int finish() {
+        if (outcome.run != null && (request.metricsFile != null || request.jsonLog)) {
+            outcome.cpuMillis = Processes.cpuMillisOfChildren();
+        }
+        writeMetrics(null);
+        log.outcome(outcome);
+        boolean tellsRecovery = recovered != null && isNotified("recovered");
+        if (tellsRecovery || isNotified(outcome.ending.event())) {
+            finish(startedNotification);
+            if (tellsRecovery) {
+                finish(notify("recovered", recovery()));
+            }
+            if (isNotified(outcome.ending.event())) {
+                finish(notify(outcome.ending.event(), outcome.message(request.command)));
+            }
+        }
+        return outcome.exitStatus;
+    }
+
+    /** @param started the run that has started, or null when the request has ended */
+    private void writeMetrics(Run started) {
         if (request.metricsFile != null) {
             try {
-                Metrics.write(request, outcome);
+                Metrics.write(request, started, outcome);
             } catch (IOException | TaskException e) {
                 log.warn("metrics", e instanceof TaskException ? e.getMessage()
                     : "cannot write metrics file " + request.metricsFile + ": " + Text.reason(e));
             }
         }
-        if (request.notifyCommand != null) {
-            if (recovered != null) {
-                notify("recovered", recovery());
-            }
-            if (outcome.ending.notifies) {
-                notify(outcome.ending.event(), outcome.message(request.command));
-            }
-        }
-        log.outcome(outcome);
-        return outcome.exitStatus;
     }
 
-    private void notify(String event, String message) {
+    private boolean isNotified(String event) {
+        return request.notifyCommand != null && request.notifyOn.contains(event);
+    }
+
+    /** Starts the notification command; null when that cannot be. */
+    private Process notify(String event, String message) {
         try {
-            Process process = Notification.start(request, holder, outcome, event, message);
+            return Notification.start(request, holder, outcome, event, message);
+        } catch (IOException | RuntimeException | OutOfMemoryError e) {
+            log.warn("notify", "cannot start the notification command: " + Text.reason(e));
+            return null;
+        }
+    }
+
+    /** Waits for the end of a notification command, or brings it about. @param process or null */
+    private void finish(Process process) {
+        if (process == null) {
+            return;
+        }
+        try {
             synchronized (this) {
                 tree = new ProcessTree(Processes.idOf(process), null);
             }
@@ -676,8 +662,6 @@ final class Execution {
                 log.warn("notify", "notification command failed with status " + process.exitValue() + ": "
                     + Text.oneLine(request.notifyCommand));
             }
-        } catch (IOException | OutOfMemoryError e) {
-            log.warn("notify", "cannot start the notification command: " + Text.reason(e));
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
@@ -701,20 +685,16 @@ record Run(long startedMillis, long durationMillis) {
 
 /** The ways a request can end, by their names in logs. */
 enum Ending {
-    SUCCEEDED("INFO", false), FAILED("ERROR", true), TIMEOUT("ERROR", true), STOPPED("WARN", false),
-    CONTENTION("WARN", false),
-    /** Contention beyond the threshold. */
-    THRESHOLD("ERROR", true),
+    SUCCEEDED("INFO"), FAILED("ERROR"), TIMEOUT("ERROR"), STOPPED("WARN"), CONTENTION("WARN"),
+    /** Contention beyond the threshold, or with an overdue lock. */
+    THRESHOLD("ERROR"),
     /** The request could not do its work, or not release the lock. */
-    ERROR("ERROR", true);
+    ERROR("ERROR");
 
     final String level;
-    /** Whether a person should know. */
-    final boolean notifies;
 
-    Ending(String level, boolean notifies) {
+    Ending(String level) {
         this.level = level;
-        this.notifies = notifies;
     }
 
     String event() {
@@ -741,6 +721,8 @@ final class Outcome {
     String signal;
     /** The shell's exit status when the command failed. */
     int status;
+    /** What the command's waited-for processes took of the CPUs, in user mode and in the kernel, or null. */
+    long[] cpuMillis;
     TaskException error;
 
     private Outcome(Ending ending, int exitStatus, String text, boolean namesCommand, Run run) {
@@ -761,19 +743,16 @@ final class Outcome {
         return ending == Ending.THRESHOLD ? 0 : contentions;
     }
 
-    /** @param status the shell's exit status @param outOfMemory whether the kernel's OOM killer killed it */
-    static Outcome ended(Request request, Run run, int status, boolean outOfMemory) {
+    /** @param status the shell's exit status */
+    static Outcome ended(Request request, Run run, int status) {
         String after = " after " + Text.duration(run.durationMillis());
         if (status == 0) {
             return new Outcome(Ending.SUCCEEDED, ExitStatus.OK, "command succeeded" + after, true, run);
         }
-        boolean killed = ExitStatus.isSignal(status);
+        boolean killed = status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64;
         String signal = killed ? Text.signal(status - ExitStatus.SIGNAL) : null;
         Outcome outcome = new Outcome(Ending.FAILED, request.exitZero ? ExitStatus.OK : status, "command failed with"
-            + " status " + status + (killed ? " (killed by SIG" + signal + (outOfMemory
-            ? " from the kernel's OOM killer: out of memory" : "") + ")" : status == ExitStatus.NOT_FOUND
-            ? " (not found)" : status == ExitStatus.CANNOT_START ? " (found, but it cannot be executed)" : "") + after,
-            true, run);
+            + " status " + status + (killed ? " (killed by SIG" + signal + ")" : "") + after, true, run);
         outcome.signal = signal;
         outcome.status = status;
         return outcome;
@@ -793,18 +772,18 @@ final class Outcome {
         return outcome;
     }
 
-    /** @param nested whether the request runs inside the run that holds the lock */
-    static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count, boolean nested) {
+    static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count) {
         long n = count.value();
-        String inside = nested ? "; this request runs inside that run and cannot wait for its end" : "";
         int threshold = request.task.threshold();
         Outcome outcome;
         if (count.reported()) {
+            boolean many = n - 1 > threshold;
             outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.lockFile()
-                + " was busy for " + n + " requests in a row (threshold " + threshold + "): " + lockState.what()
-                + inside + "; " + lockState.advice(), false, null);
+                + (many ? " was busy for " + n + " requests in a row (threshold " + threshold + "): "
+                    : " is overdue (--overdue " + Text.duration(request.overdue.toMillis()) + "), contention " + n
+                    + ", threshold " + threshold + ": ") + lockState.what() + "; " + lockState.advice(), false, null);
         } else {
-            String advice = lockState.kind() == LockState.Kind.HELD ? inside : "; " + lockState.advice();
+            String advice = lockState.kind() == LockState.Kind.HELD ? "" : "; " + lockState.advice();
             outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + advice + (n < 0
                 ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + threshold
                     + (n > threshold ? ": the next one is reported" : "")), false, null);
@@ -915,8 +894,8 @@ final class LockFile {
                         return lock == null ? null : new Attempt(lock, recovered, ContentionCounter.NOT_COUNTED);
                     }
                 } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
-                    return new Attempt(null, found.lockState, count ? counter.increment()
-                        : ContentionCounter.NOT_COUNTED);
+                    return new Attempt(null, found.lockState, count
+                        ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED);
                 } else {
                     counter.check();
                     if (gate.remove(path)) {
@@ -925,6 +904,10 @@ final class LockFile {
                 }
             }
         }
+    }
+
+    private static boolean isOverdue(Request request, LockState lockState) {
+        return !request.overdue.isZero() && lockState.ageMillis() > request.overdue.toMillis();
     }
 
     private static Gate enterGate(Path path) throws TaskException, IOException {
@@ -976,6 +959,29 @@ final class LockFile {
             return found == null ? LockState.free(path) : found.lockState;
         } catch (IOException e) {
             throw TaskException.io("cannot read lock file " + path + ": " + Text.reason(e), e);
+        }
+    }
+
+    /**
+     * Removes a lock file that no living run holds, after saying on stdout what it is, for {@code unlock}.
+     *
+     * @return what was there
+     */
+    static LockState unlock(Path path) throws TaskException {
+        try (Gate gate = enterGate(path); Found found = look(path, gate)) {
+            LockState lockState = found == null ? LockState.free(path) : found.lockState;
+            switch (lockState.kind()) {
+                case FREE, HELD, ORPHANED:
+                    return lockState;
+                default:
+                    System.out.println(Text.printable(lockState.message()));
+                    if (found.file == null || found.file.isAt(path)) {
+                        Files.deleteIfExists(path);
+                    }
+                    return lockState;
+            }
+        } catch (IOException e) {
+            throw TaskException.io("cannot remove lock file " + path + ": " + Text.reason(e), e);
         }
     }
 
@@ -1373,28 +1379,6 @@ record Holder(String runId, ProcessId process, String pidNamespace, String host,
     static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
     static final String MAGIC = "taskrunner-lock 1\n";
     private static final int MAX_LENGTH = 4096;
-    /** Characters: about 50 ids. A job that starts itself again and again keeps the latest. */
-    private static final int MAX_OUTER_LENGTH = 2000;
-
-    /** Adds the run's id to the environment of its command; those of the runs around it stay findable. */
-    void putInto(Map<String, String> environment) {
-        String outer = environment.get(RUN_ID);
-        if (outer != null) {
-            String outers = environment.get(OUTER_RUN_IDS);
-            String all = outers == null ? outer : outers + " " + outer;
-            environment.put(OUTER_RUN_IDS, all.length() <= MAX_OUTER_LENGTH ? all
-                : all.substring(all.indexOf(' ', all.length() - MAX_OUTER_LENGTH) + 1));
-        }
-        environment.put(RUN_ID, runId);
-    }
-
-    /** Whether this process runs inside the holder's run. @param holder or null */
-    static boolean isAround(Holder holder) {
-        String outer = holder == null ? null : System.getenv(RUN_ID);
-        String outers = outer == null ? null : System.getenv(OUTER_RUN_IDS);
-        return outer != null && (outer.equals(holder.runId) || outers != null && (" " + outers + " ").contains(" "
-            + holder.runId + " "));
-    }
 
     static Holder self() {
         ProcessId self = Processes.self();
@@ -1484,9 +1468,9 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
         /** Its holder and every process of its run are proven dead. */
         STALE(ExitStatus.STATUS_LEFT_BEHIND, " is stale: "),
         /** Something else than taskrunner made it. */
-        FOREIGN(ExitStatus.STATUS_HELD, " blocks the task: "),
+        FOREIGN(ExitStatus.STATUS_BLOCKED, " blocks the task: "),
         /** Made by taskrunner, and nothing can be proven. */
-        UNKNOWN(ExitStatus.STATUS_HELD, " is in an unknown state: ");
+        UNKNOWN(ExitStatus.STATUS_BLOCKED, " is in an unknown state: ");
 
         /** Of {@code status}. */
         final int exitStatus;
@@ -1509,6 +1493,12 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
     /** The pid of its holder, or "" without a record. */
     String holderPid() {
         return holder == null ? "" : Long.toString(holder.process().pid());
+    }
+
+    /** How long it has been there: since the record says that it was made, or without one since the file was changed. */
+    long ageMillis() {
+        long since = holder == null ? path.toFile().lastModified() : Text.millis(holder.started());
+        return since <= 0 ? 0 : Math.max(0, System.currentTimeMillis() - since);
     }
 
     /** One line without an end mark. */
@@ -1681,13 +1671,13 @@ final class ContentionCounter {
         }
     }
 
-    /** Counts one contention; beyond the threshold writes 0 instead. */
-    Count increment() throws TaskException {
+    /** Counts one contention; beyond the threshold, or when the lock is overdue, writes 0 instead. */
+    Count increment(boolean overdue) throws TaskException {
         if (threshold == 0) {
             return NOT_COUNTED;
         }
         long count = read();
-        boolean report = count > threshold;
+        boolean report = count > threshold || overdue;
         write(report ? 0 : count + 1);
         return new Count(report && count == Long.MAX_VALUE ? count : count + 1, report);
     }
@@ -1755,60 +1745,25 @@ final class ContentionCounter {
 
 // 7. processes
 
-/**
- * A process, its descendants and, on Linux, every process that carries the run's id in its environment.
- *
- * <p>Terminated, each is sent SIGTERM once, parents first, and after a time SIGKILL again and again. Three kinds get
- * the SIGKILL alone: what its parent started after it was signalled, in order to end (a trap's {@code umount}); what a
- * terminal has signalled already; and what is below a nested taskrunner, which stops its own run.
- */
+/** A process, its descendants and, on Linux, every process that carries the run's id in its environment. */
 final class ProcessTree {
     /** How long after SIGKILL a process may take to go: one in uninterruptible sleep does not. */
     private static final long UNKILLABLE_NANOS = Duration.ofSeconds(5).toNanos();
     private static final int MAX_BACKOFF_MILLIS = 100;
-    /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
-    private static final int PID_HALF_RANGE = 16384;
     private final ProcessId root;
     private final String runId;
-    private final Map<ProcessId, Member> members = new LinkedHashMap<>();
+    private final Map<ProcessId, Boolean> members = new LinkedHashMap<>();
     private volatile boolean escalated;
-    /** The process group that has the signal from the terminal, or 0. */
-    private volatile long signalledGroup;
-    private boolean killing;
-    /** The processes of the first look, all of which were there before any was signalled. */
-    private Set<ProcessId> earlier;
-    /** The pid that was given last when the first look had been signalled. */
-    private long signalledPid;
-
-    /** What a process has been sent. */
-    private static final class Member {
-        boolean signalled;
-        /** The pid that was given last before SIGTERM. */
-        long signalledPid;
-        /** Started in order to end. */
-        boolean spared;
-        /** When it was first sent SIGKILL, in the time of {@link System#nanoTime}. */
-        long killed;
-    }
+    /** When SIGKILL followed, or 0. */
+    private long killed;
 
     /** @param root or null @param runId or null */
     ProcessTree(ProcessId root, String runId) {
         this.root = root;
         this.runId = runId;
         if (root != null) {
-            members.put(root, new Member());
+            members.put(root, false);
         }
-    }
-
-    /** The children of this process, whichever they are. */
-    static ProcessTree ofChildren(String runId) {
-        ProcessTree tree = new ProcessTree(null, runId);
-        for (Processes.Entry process : Processes.all().values()) {
-            if (process.parent() == Processes.self().pid()) {
-                tree.members.put(process.id(), new Member());
-            }
-        }
-        return tree;
     }
 
     ProcessId root() {
@@ -1820,145 +1775,47 @@ final class ProcessTree {
         escalated = true;
     }
 
-    /** The terminal has signalled this process group, as on Ctrl-C. */
-    void signalledByTerminal(long group) {
-        signalledGroup = group;
-    }
-
-    /** The members that live, or all when that cannot be told. */
-    synchronized List<ProcessId> alive() {
-        try {
-            return alive(Processes.all(), 0, null);
-        } catch (UncheckedIOException e) {
-            return List.copyOf(members.keySet());
-        }
-    }
-
     /**
-     * Sends SIGTERM to all, SIGKILL after the given time, until two looks in a row find none. The monitor is held
-     * throughout: a second caller waits for the same end.
+     * Sends SIGTERM to all, SIGKILL after the given time, until all are gone. The monitor is held throughout: a second
+     * caller waits for the same end.
      *
-     * @return those that cannot be killed
+     * @return the pids that cannot be killed
      */
-    synchronized List<ProcessId> terminate(Duration killAfter) {
+    synchronized List<Long> terminate(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
         Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
-        int known = 0;
-        boolean gone = false;
         while (true) {
-            killing |= escalated || System.nanoTime() - killAt >= 0;
-            List<ProcessId> alive = signalAll();
-            if (alive.isEmpty() && gone) {
-                return alive;
+            List<ProcessId> alive = alive();
+            if (alive.isEmpty()) {
+                return List.of();
             }
-            if (killing && areUnkillable(alive)) {
+            long now = System.nanoTime();
+            if (killed != 0 && now - killed > UNKILLABLE_NANOS) {
                 escalated = true;
-                return alive;
+                return pids(alive);
             }
-            if (alive.isEmpty() || members.size() > known) {
-                backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
+            boolean kill = killed != 0 || escalated || now - killAt >= 0;
+            if (kill && killed == 0) {
+                killed = now;
             }
-            gone = alive.isEmpty();
-            members.keySet().retainAll(alive);
-            known = members.size();
+            signal(alive, kill);
             if (!backoff.pause()) {
                 escalated = true;
             }
         }
     }
 
-    private boolean areUnkillable(List<ProcessId> alive) {
-        for (ProcessId id : alive) {
-            Member member = members.get(id);
-            if (member.killed == 0 || System.nanoTime() - member.killed < UNKILLABLE_NANOS) {
-                return false;
-            }
-        }
-        return !alive.isEmpty();
-    }
-
-    /** Signals who descends from the members, as parents alone tell, then looks for those that left the tree. */
-    private List<ProcessId> signalAll() {
+    private void signal(List<ProcessId> alive, boolean kill) {
         try {
-            Map<Long, Processes.Entry> all = Processes.all();
-            addDescendants(all);
-            boolean first = earlier == null;
-            if (first) {
-                earlier = new HashSet<>();
-                for (Processes.Entry process : all.values()) {
-                    earlier.add(process.id());
+            for (ProcessId id : alive) {
+                if (kill || !members.get(id)) {
+                    Processes.signal(id, kill);
+                    members.put(id, true);
                 }
             }
-            signalAll(all);
-            if (first) {
-                signalledPid = Processes.lastPid();
-            }
-            List<ProcessId> alive = alive(all, 0, null);
-            signalAll(all);
-            return alive;
         } catch (UncheckedIOException e) {
-            return List.copyOf(members.keySet()); // tried again at the next look
+            // tried again at the next look
         }
-    }
-
-    private void addDescendants(Map<Long, Processes.Entry> all) {
-        for (boolean found = true; found;) {
-            found = false;
-            for (Processes.Entry process : all.values()) {
-                Processes.Entry parent = all.get(process.parent());
-                if (parent != null && members.containsKey(parent.id()) && !process.dead()
-                        && members.putIfAbsent(process.id(), new Member()) == null) {
-                    found = true;
-                }
-            }
-        }
-    }
-
-    /** Signals the members, parents first, which is the order in which they were found. */
-    private void signalAll(Map<Long, Processes.Entry> all) {
-        for (Map.Entry<ProcessId, Member> entry : members.entrySet()) {
-            Processes.Entry process = all.get(entry.getKey().pid());
-            Member member = entry.getValue();
-            if (process == null || process.dead() || !process.id().equals(entry.getKey())) {
-                continue;
-            }
-            if (killing) {
-                member.killed = member.killed == 0 ? System.nanoTime() : member.killed;
-                Processes.signal(process.id(), true);
-            } else if (isDue(process, member, all)) {
-                member.signalled = true;
-                member.signalledPid = Processes.lastPid();
-                if (signalledGroup == 0 || process.group() != signalledGroup) {
-                    Processes.signal(process.id(), false);
-                }
-            }
-        }
-    }
-
-    private boolean isDue(Processes.Entry process, Member member, Map<Long, Processes.Entry> all) {
-        if (member.signalled || member.spared) {
-            return false;
-        }
-        Processes.Entry entry = all.get(process.parent());
-        Member parent = entry == null ? null : members.get(entry.id());
-        if (!earlier.contains(process.id())) {
-            // without a parent here it left the tree
-            member.spared = parent == null ? isLater(process, signalledPid)
-                : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
-        }
-        for (; parent != null && !member.spared; parent = entry == null ? null : members.get(entry.id())) {
-            if (entry.name().equals(Processes.NAME)) {
-                return false;
-            }
-            entry = all.get(entry.parent());
-        }
-        return !member.spared;
-    }
-
-    /** Whether the process, which is not old, was forked after the pid was given: pids are given in order. */
-    private static boolean isLater(Processes.Entry process, long pid) {
-        long distance = process.id().pid() - pid;
-        return pid > 0 && (distance > 0 && distance < PID_HALF_RANGE || distance < -PID_HALF_RANGE);
     }
 
     static List<Long> pids(List<ProcessId> ids) {
@@ -1967,6 +1824,15 @@ final class ProcessTree {
             pids.add(id.pid());
         }
         return pids;
+    }
+
+    /** The members that live or may live, found anew: once a member, always a member, also after its parent died. */
+    private List<ProcessId> alive() {
+        try {
+            return alive(Processes.all(), 0, null);
+        } catch (UncheckedIOException e) {
+            return List.copyOf(members.keySet());
+        }
     }
 
     /**
@@ -1986,7 +1852,7 @@ final class ProcessTree {
                 Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO
                     : Processes.belongsTo(process, runId);
                 if (descends || belongs == Processes.Belongs.YES) {
-                    members.put(id, new Member());
+                    members.put(id, false);
                     found = true;
                 } else if (belongs == Processes.Belongs.HIDDEN && hidden != null && !hidden.contains(id.pid())
                         // whose parent died belongs to pid 1 or another reaper: below an older process it was never of
@@ -2018,20 +1884,10 @@ final class Processes {
     private static final int MAX_TRANSITION_MILLIS = 500;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
-    /** The name of a taskrunner process in ps(1) and to one around it; the kernel keeps 15 bytes. */
-    static final String NAME = "taskrunner.java";
-    private static final Entry START = HAVE_PROC ? stat("self") : null;
-    private static final ProcessId SELF = HAVE_PROC ? START.id() : idOf(ProcessHandle.current());
+    private static final ProcessId SELF = HAVE_PROC ? stat("self").id() : idOf(ProcessHandle.current());
 
-    /**
-     * @param parent its pid
-     * @param group its process group, 0 where it is not known
-     * @param session 0 where it is not known
-     * @param foreground the foreground process group of its terminal, -1 without one
-     * @param dead zombies without a thread are, and kernel threads: neither runs a program
-     */
-    record Entry(ProcessId id, long parent, long group, long session, long foreground, boolean dead,
-                 String name) {
+    /** @param parent its pid @param dead zombies without a thread are, and kernel threads: neither runs a program */
+    record Entry(ProcessId id, long parent, boolean dead, String name) {
     }
 
     /** Whether a process belongs to a run. */
@@ -2043,85 +1899,6 @@ final class Processes {
 
     static ProcessId self() {
         return SELF;
-    }
-
-    /** The working directory if it was removed, else null. One that was renamed, or cannot be reached, still serves. */
-    static String removedWorkingDirectory() {
-        String path = System.getProperty("user.dir");
-        if (!Arguments.isEncodable(path) || new File(path).isDirectory()) {
-            return null;
-        }
-        try {
-            return Files.readSymbolicLink(Path.of("/proc/self/cwd")).toString().endsWith(" (deleted)") ? path : null;
-        } catch (IOException e) {
-            return null;
-        }
-    }
-
-    /** Starts it. */
-    static Process start(ProcessBuilder builder) throws IOException {
-        return builder.start();
-    }
-
-    /** Who owns the process. */
-    static String user(ProcessId id) {
-        try {
-            return Files.getOwner(Path.of("/proc", Long.toString(id.pid()))).getName();
-        } catch (IOException e) {
-            return "another user";
-        }
-    }
-
-    /**
-     * How often the kernel's OOM killer has killed in this process's cgroup, or -1 when that is not known: {@code
-     * memory.events} of cgroup v2, {@code memory.oom_control} of v1.
-     */
-    static long oomKills() {
-        try {
-            for (String line : HAVE_PROC ? read("/proc/self/cgroup").split("\n") : new String[0]) {
-                String path = line.substring(line.indexOf(':', line.indexOf(':') + 1) + 1);
-                File file = line.startsWith("0::") ? new File("/sys/fs/cgroup" + path, "memory.events")
-                    : line.contains(":memory:") ? new File("/sys/fs/cgroup/memory" + path, "memory.oom_control") : null;
-                if (file != null && file.exists()) {
-                    String events = read(file.getPath());
-                    int count = events.indexOf("oom_kill ") + 9;
-                    return Long.parseLong(events.substring(count, events.indexOf('\n', count)));
-                }
-            }
-        } catch (IOException | RuntimeException e) {
-            // as good as not there
-        }
-        return -1;
-    }
-
-    /** Lets ps(1), and a taskrunner around this one, see what this process is. */
-    static void nameSelf() {
-        try (OutputStream name = new FileOutputStream("/proc/self/comm")) {
-            name.write(NAME.getBytes(StandardCharsets.UTF_8));
-        } catch (IOException e) {
-            // not on this system; then a taskrunner around this one signals the processes of both
-        }
-    }
-
-    /** The pid that was given last, or 0 when it is not known: the last field of proc_loadavg(5). */
-    static long lastPid() {
-        try {
-            String averages = read("/proc/loadavg").strip();
-            return Long.parseLong(averages.substring(averages.lastIndexOf(' ') + 1));
-        } catch (IOException | NumberFormatException e) {
-            return 0;
-        }
-    }
-
-    /**
-     * The process group of this process if the terminal has just signalled it as a whole, else 0: with SIGINT when it
-     * is the terminal's foreground process group, with SIGHUP when the terminal is gone.
-     */
-    static long groupSignalledByTerminal(String signal) {
-        Entry now = HAVE_PROC ? stat("self") : null;
-        boolean told = now != null && (signal.equals("INT") && now.foreground() == now.group()
-            || signal.equals("HUP") && now.foreground() == -1 && START.foreground() != -1);
-        return told ? now.group() : 0;
     }
 
     static ProcessId idOf(Process process) {
@@ -2174,7 +1951,7 @@ final class Processes {
                 ProcessHandle handle = i.next();
                 Optional<ProcessHandle> parent = handle.parent();
                 all.put(handle.pid(), new Entry(idOf(handle), parent.isPresent() ? parent.get().pid() : 0,
-                    0, 0, -1, !handle.isAlive(), ""));
+                    !handle.isAlive(), ""));
             }
         }
         return all;
@@ -2200,8 +1977,7 @@ final class Processes {
             boolean kernelThread = (Long.parseLong(fields[9 - 3]) & KERNEL_THREAD) != 0;
             boolean lastThread = Long.parseLong(fields[20 - 3]) <= 1;
             return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), Long.parseLong(fields[22 - 3])),
-                Long.parseLong(fields[4 - 3]), Long.parseLong(fields[5 - 3]), Long.parseLong(fields[6 - 3]),
-                Long.parseLong(fields[8 - 3]), state.equals("Z") && lastThread || state.equals("X") || kernelThread,
+                Long.parseLong(fields[4 - 3]), state.equals("Z") && lastThread || state.equals("X") || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
             if (new File("/proc/" + pid, "stat").canRead()) {
@@ -2277,6 +2053,22 @@ final class Processes {
             return HAVE_PROC && Files.readSymbolicLink(Path.of("/proc/self/fd/0")).endsWith("lib/modules");
         } catch (IOException e) {
             return true;
+        }
+    }
+
+    /**
+     * What the processes that were waited for have taken of the CPUs: fields 16 and 17 of {@code /proc/self/stat}, in
+     * hundredths of a second on every Linux.
+     *
+     * @return milliseconds in user mode and in the kernel, or null where it is not known
+     */
+    static long[] cpuMillisOfChildren() {
+        try {
+            String stat = read("/proc/self/stat");
+            String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
+            return new long[] {Long.parseLong(fields[16 - 3]) * 10, Long.parseLong(fields[17 - 3]) * 10};
+        } catch (IOException | RuntimeException e) {
+            return null;
         }
     }
 
@@ -2370,6 +2162,7 @@ final class Log {
     private static final Set<OpenOption> APPEND = Set.of(StandardOpenOption.CREATE, StandardOpenOption.APPEND);
     private final Request request;
     private final Holder holder;
+    private final boolean toJournal = stderrIsJournal();
     private boolean fileFailed;
     private QuietOutput quietOutput;
 
@@ -2406,6 +2199,10 @@ final class Log {
             json.put("started", Text.time(outcome.run.startedMillis()));
             json.raw("duration_seconds", Text.seconds(outcome.run.durationMillis()));
         }
+        if (outcome.cpuMillis != null) {
+            json.raw("cpu_user_seconds", Text.seconds(outcome.cpuMillis[0]))
+                .raw("cpu_system_seconds", Text.seconds(outcome.cpuMillis[1]));
+        }
         if (outcome.contentions >= 0) {
             json.put("contentions", outcome.contentions);
         }
@@ -2432,18 +2229,25 @@ final class Log {
             } catch (IOException e) {
                 quietOutput.close(true);
                 quietOutput = null;
-                warn("quiet", "cannot buffer output in " + QuietOutput.directory() + ": " + Text.reason(e)
+                warn("quiet", "cannot buffer output in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
                     + "; it is shown as it comes");
             }
+        }
+    }
+
+    /** The command has its output open now. */
+    void outputOpened() {
+        if (quietOutput != null) {
+            quietOutput.unlink();
         }
     }
 
     private synchronized void line(String level, String event, String text, Json more) {
         String message = Text.printable(text);
         long now = System.currentTimeMillis();
-        String plain = Text.time(now).substring(0, 19) + "Z " + level + " taskrunner[" + holder.process().pid() + "]: "
-            + message + "\n";
-        String line = plain;
+        String plain = level + " taskrunner[" + holder.process().pid() + "]: " + message + "\n";
+        String line = Text.time(now).substring(0, 19) + "Z " + plain;
+        String ofStderr = toJournal ? priority(level) + plain : line;
         if (request.jsonLog) {
             Json json = new Json().put("time", Text.time(now)).put("level", level).put("event", event)
                 .put("message", message).put("run_id", holder.runId())
@@ -2451,8 +2255,34 @@ final class Log {
             line = (more == null ? json : json.putAll(more)) + "\n";
         }
         boolean inFile = request.logFile != null && !fileFailed && toFile(line);
-        if (!inFile || level.equals("ERROR")) {
-            toStderr(inFile ? plain : line);
+        if (!inFile && request.jsonLog) {
+            toStderr(toJournal ? priority(level) + line : line);
+        } else if (!inFile || level.equals("ERROR")) {
+            toStderr(ofStderr);
+        }
+    }
+
+    /** As in sd-daemon(3). */
+    private static String priority(String level) {
+        return switch (level) {
+            case "ERROR" -> "<3>";
+            case "WARN" -> "<4>";
+            case "INFO" -> "<6>";
+            default -> "<7>";
+        };
+    }
+
+    /** Whether stderr is the journal, which has times and priorities of its own: systemd.exec(5), JOURNAL_STREAM. */
+    private static boolean stderrIsJournal() {
+        String stream = System.getenv("JOURNAL_STREAM");
+        if (stream == null) {
+            return false;
+        }
+        try {
+            Path stderr = Path.of("/proc/self/fd/2");
+            return stream.equals(Files.getAttribute(stderr, "unix:dev") + ":" + Files.getAttribute(stderr, "unix:ino"));
+        } catch (IOException | RuntimeException e) {
+            return false;
         }
     }
 
@@ -2470,7 +2300,7 @@ final class Log {
     }
 
     private void toStderr(String text) {
-        print(text.getBytes(StandardCharsets.UTF_8), StandardStream.ERR);
+        print(text.getBytes(StandardCharsets.UTF_8), System.err);
     }
 
     /** Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting. */
@@ -2490,7 +2320,7 @@ final class Log {
     }
 }
 
-/** Output that is buffered in a temporary file without a name, so that no crash leaves it behind. */
+/** Output that is buffered in a temporary file, which has no name any more once the command writes to it. */
 final class QuietOutput {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
@@ -2499,43 +2329,25 @@ final class QuietOutput {
     private FileChannel reader;
 
     QuietOutput(String runId) {
-        path = Path.of(directory(), "taskrunner-" + runId + ".out");
+        path = Path.of(System.getProperty("java.io.tmpdir"), "taskrunner-" + runId + ".out");
     }
 
-    static String directory() {
-        String directory = System.getenv("TMPDIR");
-        return directory != null && !directory.isEmpty() && Arguments.isEncodable(directory) ? directory
-            : System.getProperty("java.io.tmpdir");
-    }
-
-    /**
-     * Makes the file and lets the command's stdout and stderr be appended to it. The JDK unlinks it as soon as it is
-     * open ({@code DELETE_ON_CLOSE}); /proc still leads to it. Without /proc it keeps its name until {@link #close}.
-     */
+    /** Makes the file and lets the command's stdout and stderr be appended to it. */
     void receive(ProcessBuilder builder) throws IOException {
-        Set<OpenOption> options = new HashSet<>(Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW));
-        if (Processes.HAVE_PROC) {
-            options.add(StandardOpenOption.DELETE_ON_CLOSE);
-        }
-        channel = FileChannel.open(path, options, RegularFiles.mode(PosixFilePermission.OWNER_READ,
-            PosixFilePermission.OWNER_WRITE));
-        Path file = Processes.HAVE_PROC ? descriptor() : path;
-        reader = FileChannel.open(file, StandardOpenOption.READ);
+        channel = FileChannel.open(path, Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW),
+            RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE));
+        reader = FileChannel.open(path, StandardOpenOption.READ);
         write(early.toByteArray());
-        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(file.toFile()));
+        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(path.toFile()));
     }
 
-    /** The file by its descriptor. */
-    private Path descriptor() throws IOException {
-        try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
-            for (Path descriptor : descriptors) {
-                if (Files.isSymbolicLink(descriptor)
-                        && Files.readSymbolicLink(descriptor).endsWith(path.getFileName() + " (deleted)")) {
-                    return descriptor;
-                }
-            }
+    /** Takes the file's name away, so that no crash leaves it behind; where open files keep their name, later. */
+    void unlink() {
+        try {
+            Files.deleteIfExists(path);
+        } catch (IOException e) {
+            // Windows: close() removes it
         }
-        throw new IOException("/proc/self/fd does not show it");
     }
 
     void write(byte[] bytes) {
@@ -2546,7 +2358,7 @@ final class QuietOutput {
         try {
             RegularFiles.append(channel, bytes);
         } catch (IOException e) {
-            StandardStream.ERR.print(bytes);
+            System.err.write(bytes, 0, bytes.length);
         }
     }
 
@@ -2554,39 +2366,66 @@ final class QuietOutput {
     void close(boolean show) {
         try {
             if (show && reader == null) {
-                StandardStream.ERR.write(early.toByteArray());
+                System.err.write(early.toByteArray());
             } else if (show) {
                 // what a process that was left behind goes on writing is not waited for
                 long left = reader.size();
                 byte[] buffer = new byte[8192];
                 for (int n = 1; left > 0 && n > 0; left -= n) {
                     n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)));
-                    StandardStream.ERR.write(buffer, 0, Math.max(0, n));
+                    System.err.write(buffer, 0, Math.max(0, n));
                 }
             }
+            System.err.flush();
             if (reader != null) {
                 reader.close();
                 channel.close();
             }
-            Files.deleteIfExists(path);
         } catch (IOException e) {
-            StandardStream.ERR.print(("taskrunner: cannot show the buffered output: " + Text.reason(e) + "\n").getBytes(
-                StandardCharsets.UTF_8));
+            System.err.println("taskrunner: cannot show the buffered output: " + Text.reason(e));
         }
+        unlink();
     }
 }
 
 /** The command of {@code --notify}. */
 final class Notification {
+    static final String EVENTS = "started,succeeded,failed,timeout,stopped,recovered,contention,threshold,error";
+    /** Those that a person should know of. */
+    static final String DEFAULT_EVENTS = "threshold,failed,timeout,recovered,error";
     static final int MAX_SECONDS = 30;
     /** execve(2) refuses a string of 128 KiB or more. */
     private static final int MAX_VALUE_LENGTH = 30_000;
 
-    /** Starts it with its output on stderr and without input. */
+    /** Ends it, where there is a timeout(1), also when taskrunner was killed: it then goes on for a second longer. */
+    private static final String SCRIPT = "command -v timeout >/dev/null && t='timeout -k 1 " + (MAX_SECONDS + 1)
+        + "' || t=; exec $t /bin/sh -c -- \"$1\" >&2";
+
+    /** The events of --notify-on, or null where nobody is notified. */
+    static List<String> events(Arguments arguments) throws UsageException {
+        String events = arguments.text("--notify-on");
+        if (!arguments.has("--notify")) {
+            if (events != null) {
+                throw arguments.refused("--notify-on needs --notify CMD");
+            }
+            return null;
+        }
+        List<String> all = List.of(EVENTS.split(","));
+        List<String> chosen = List.of((events == null ? DEFAULT_EVENTS : events).split(","));
+        for (String event : chosen) {
+            if (!all.contains(event) && !event.equals("all")) {
+                throw arguments.refused("invalid --notify-on '" + events + "': give all or, separated by commas, of "
+                    + EVENTS);
+            }
+        }
+        return chosen.contains("all") ? all : chosen;
+    }
+
+    /** Starts it with its output on stderr and without input. @param outcome null while the command runs */
     static Process start(Request request, Holder holder, Outcome outcome, String event, String message)
         throws IOException {
         List<String> command = Processes.WINDOWS ? Processes.shell(request.notifyCommand)
-            : List.of("/bin/sh", "-c", "exec /bin/sh -c -- \"$1\" >&2", "notify", request.notifyCommand);
+            : List.of("/bin/sh", "-c", SCRIPT, "notify", request.notifyCommand);
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT)
             .redirectOutput(Processes.WINDOWS ? ProcessBuilder.Redirect.DISCARD : ProcessBuilder.Redirect.INHERIT)
             .redirectInput(ProcessBuilder.Redirect.from(new File(Processes.WINDOWS ? "NUL" : "/dev/null")));
@@ -2598,70 +2437,71 @@ final class Notification {
         put(builder, "RUN", holder.runId());
         put(builder, "LOCKFILE", request.task.lockFile().toString());
         put(builder, "COMMAND", request.command);
-        put(builder, "EXIT_STATUS", Integer.toString(outcome.exitStatus));
-        put(builder, "CONTENTIONS", outcome.contentions < 0 ? "" : Long.toString(outcome.contentions));
+        put(builder, "EXIT_STATUS", outcome == null ? "" : Integer.toString(outcome.exitStatus));
+        put(builder, "CONTENTIONS", outcome == null || outcome.contentions < 0 ? ""
+            : Long.toString(outcome.contentions));
         put(builder, "THRESHOLD", Integer.toString(request.task.threshold()));
-        put(builder, "HOLDER_PID", outcome.lockState == null ? "" : outcome.lockState.holderPid());
+        put(builder, "HOLDER_PID", outcome == null || outcome.lockState == null ? "" : outcome.lockState.holderPid());
         return builder.start();
     }
 
+    /** A value that no environment can hold is changed, not refused: somebody should know of the event. */
     private static void put(ProcessBuilder builder, String name, String value) {
-        builder.environment().put("TASKRUNNER_" + name, value.length() > MAX_VALUE_LENGTH ? value.substring(0,
-            MAX_VALUE_LENGTH) : value);
+        String text = value.length() > MAX_VALUE_LENGTH ? value.substring(0, MAX_VALUE_LENGTH) : value;
+        builder.environment().put("TASKRUNNER_" + name, text.replace('\0', '?'));
     }
 
     private Notification() {
     }
 }
 
-/** The metrics file: Prometheus text format, written aside inside a gate of its own and renamed. */
+/** The metrics file: Prometheus text format, written to a temporary file inside a gate of its own and renamed. */
 final class Metrics {
+    private static final int MAX_LENGTH = 64 * 1024;
+    private static final String RUNNING = "taskrunner_running";
     private static final String START = "taskrunner_last_start_timestamp_seconds";
     private static final String SUCCESS = "taskrunner_last_success_timestamp_seconds";
     private static final String DURATION = "taskrunner_last_duration_seconds";
     private static final String STATUS = "taskrunner_last_exit_status";
+    private static final String CPU = "taskrunner_last_cpu_seconds";
     private static final String CONTENTIONS = "taskrunner_contentions";
     private static final String THRESHOLD = "taskrunner_threshold";
-    private static final String[][] GAUGES = {
-        {START, "when the command was last started"},
-        {SUCCESS, "when the command last succeeded"},
-        {DURATION, "how long the command last ran"},
-        {STATUS, "exit status of the last run or error"},
-        {CONTENTIONS, "contentions since the lock was last acquired or the threshold last reported"},
-        {THRESHOLD, "contentions that are tolerated"}};
+    private static final String RUNS = "taskrunner_runs_total";
+    private static final String CONTENDED = "taskrunner_contentions_total";
+    private static final String REPORTS = "taskrunner_reports_total";
+    /** Name, type, help. */
+    private static final String[][] METRICS = {
+        {RUNNING, "gauge", "1 from the start of the command to its end"},
+        {START, "gauge", "when the command was last started"},
+        {SUCCESS, "gauge", "when the command last succeeded, 0 before the first time"},
+        {DURATION, "gauge", "how long the command last ran"},
+        {STATUS, "gauge", "exit status of the last run, report or error"},
+        {CPU, "gauge", "CPU time of the last run, of the processes that it waited for"},
+        {CONTENTIONS, "gauge", "contentions since the lock was last acquired; at a report the number reported"},
+        {THRESHOLD, "gauge", "contentions that are tolerated"},
+        {RUNS, "counter", "runs of the command by their outcome; errors without a run as well"},
+        {CONTENDED, "counter", "requests that found the lock held"},
+        {REPORTS, "counter", "contentions that were reported as an error"}};
 
-    /** A request that did not run the command keeps what the file before says of the last run. */
-    static void write(Request request, Outcome outcome) throws IOException, TaskException {
+    /**
+     * Writes what has changed; the rest is kept as the file has it.
+     *
+     * @param started the run that has started, or null at the end of the request
+     * @param outcome null at the start
+     */
+    static void write(Request request, Run started, Outcome outcome) throws IOException, TaskException {
         Path file = request.metricsFile;
         try (Gate gate = Gate.enter(Task.gate(file), "cannot write metrics file " + file, "# HELP taskrunner_")) {
-            Map<String, String> values = before(file);
-            Run run = outcome.run;
-            if (run != null) {
-                values.put(START, Text.seconds(run.startedMillis()));
-                values.put(DURATION, Text.seconds(run.durationMillis()));
-                values.put(CONTENTIONS, "0");
-                if (outcome.ending == Ending.SUCCEEDED) {
-                    values.put(SUCCESS, Text.seconds(run.startedMillis() + run.durationMillis()));
-                }
+            String label = "lockfile=\"" + request.task.lockFile().toString().replace("\\", "\\\\")
+                .replace("\"", "\\\"").replace("\n", "\\n") + "\"} ";
+            Map<String, String> samples = before(file, label);
+            if (started != null) {
+                start(samples, started);
+            } else {
+                end(samples, outcome);
             }
-            if (outcome.ending != Ending.CONTENTION) {
-                values.put(STATUS, Integer.toString(outcome.exitStatus));
-            }
-            if (outcome.contentions >= 0) {
-                values.put(CONTENTIONS, Long.toString(outcome.contentions));
-            }
-            values.put(THRESHOLD, Integer.toString(request.task.threshold()));
-            String label = request.task.lockFile().toString().replace("\\", "\\\\").replace("\"", "\\\"").replace("\n",
-                "\\n");
-            StringBuilder text = new StringBuilder();
-            for (String[] gauge : GAUGES) {
-                if (values.containsKey(gauge[0])) {
-                    text.append("# HELP ").append(gauge[0]).append(' ').append(gauge[1]).append("\n# TYPE ")
-                        .append(gauge[0]).append(" gauge\n").append(gauge[0]).append("{lockfile=\"").append(label)
-                        .append("\"} ").append(values.get(gauge[0])).append('\n');
-                }
-            }
-            gate.write(text.toString());
+            samples.put(sample(THRESHOLD), Integer.toString(request.task.threshold()));
+            gate.write(text(samples, label));
             if (!Processes.WINDOWS) {
                 Files.setPosixFilePermissions(gate.path(), PosixFilePermissions.fromString("rw-r--r--"));
             }
@@ -2673,18 +2513,105 @@ final class Metrics {
         }
     }
 
-    private static Map<String, String> before(Path file) throws IOException {
-        Map<String, String> values = new HashMap<>();
-        if (Files.isRegularFile(file)) {
-            for (String line : Files.readAllLines(file, StandardCharsets.ISO_8859_1)) {
-                int label = line.indexOf('{');
-                int value = line.lastIndexOf(' ');
-                if (label > 0 && value > label && line.charAt(0) != '#') {
-                    values.put(line.substring(0, label), line.substring(value + 1));
+    private static void start(Map<String, String> samples, Run run) {
+        samples.put(sample(RUNNING), "1");
+        samples.put(sample(START), Text.seconds(run.startedMillis()));
+        samples.put(sample(CONTENTIONS), "0");
+    }
+
+    /** A request that did not run the command keeps what is known of the last run. */
+    private static void end(Map<String, String> samples, Outcome outcome) {
+        Run run = outcome.run;
+        if (run != null) {
+            String start = Text.seconds(run.startedMillis());
+            String last = samples.get(sample(START));
+            // between the release of the lock and now the next run may have started
+            if (last == null || Double.parseDouble(start) >= Double.parseDouble(last)) {
+                samples.put(sample(START), start);
+                samples.put(sample(RUNNING), "0");
+            }
+            samples.put(sample(DURATION), Text.seconds(run.durationMillis()));
+            if (outcome.ending == Ending.SUCCEEDED) {
+                samples.put(sample(SUCCESS), Text.seconds(run.startedMillis() + run.durationMillis()));
+            }
+            if (outcome.cpuMillis != null) {
+                samples.put(sample(CPU, "mode", "user"), Text.seconds(outcome.cpuMillis[0]));
+                samples.put(sample(CPU, "mode", "system"), Text.seconds(outcome.cpuMillis[1]));
+            }
+        }
+        boolean contended = outcome.lockState != null;
+        if (!contended || outcome.ending == Ending.THRESHOLD) {
+            samples.put(sample(STATUS), Integer.toString(outcome.exitStatus));
+        }
+        if (outcome.contentions >= 0) {
+            samples.put(sample(CONTENTIONS), Long.toString(outcome.contentions));
+        }
+        add(samples, sample(CONTENDED), contended);
+        add(samples, sample(REPORTS), outcome.ending == Ending.THRESHOLD);
+        for (Ending ending : Ending.values()) {
+            if (ending != Ending.CONTENTION && ending != Ending.THRESHOLD) {
+                add(samples, sample(RUNS, "outcome", ending.event()), outcome.ending == ending
+                    && (run != null || ending == Ending.ERROR));
+            }
+        }
+    }
+
+    private static void add(Map<String, String> samples, String sample, boolean one) {
+        String before = samples.get(sample);
+        samples.put(sample, Long.toString((before == null ? 0 : (long) Double.parseDouble(before)) + (one ? 1 : 0)));
+    }
+
+    /** A sample as far as its label lockfile, which is the last. */
+    private static String sample(String metric) {
+        return metric + "{";
+    }
+
+    private static String sample(String metric, String label, String value) {
+        return metric + "{" + label + "=\"" + value + "\",";
+    }
+
+    private static String text(Map<String, String> samples, String label) {
+        StringBuilder text = new StringBuilder();
+        for (String[] metric : METRICS) {
+            boolean first = true;
+            for (Map.Entry<String, String> sample : samples.entrySet()) {
+                if (sample.getKey().startsWith(metric[0] + "{")) {
+                    text.append(first ? "# HELP " + metric[0] + " " + metric[2] + "\n# TYPE " + metric[0] + " " + metric[1]
+                        + "\n" : "").append(sample.getKey()).append(label).append(sample.getValue()).append('\n');
+                    first = false;
                 }
             }
         }
-        return values;
+        return text.toString();
+    }
+
+    /** The samples of this task that the file has, if it is this user's. */
+    private static Map<String, String> before(Path file, String label) throws IOException {
+        Map<String, String> samples = new LinkedHashMap<>();
+        samples.put(sample(RUNNING), "0");
+        samples.put(sample(SUCCESS), "0");
+        BasicFileAttributes attributes = RegularFiles.attributes(file);
+        if (attributes == null || !attributes.isRegularFile() || !RegularFiles.isOwn(file)) {
+            return samples;
+        }
+        try (FileChannel channel = FileChannel.open(file, RegularFiles.READ)) {
+            for (String line : RegularFiles.read(channel, MAX_LENGTH).split("\n")) {
+                int at = line.indexOf(label);
+                String value = line.substring(Math.max(0, at) + (at > 0 ? label.length() : 0));
+                if (at > 0 && line.charAt(0) != '#' && isNumber(value)) {
+                    samples.put(line.substring(0, at), value);
+                }
+            }
+        }
+        return samples;
+    }
+
+    private static boolean isNumber(String text) {
+        boolean digits = !text.isEmpty();
+        for (int i = 0; i < text.length(); i++) {
+            digits &= text.charAt(i) >= '0' && text.charAt(i) <= '9' || text.charAt(i) == '.' && i > 0;
+        }
+        return digits && text.indexOf('.') == text.lastIndexOf('.') && text.length() < 20;
     }
 
     private Metrics() {
@@ -2704,11 +2631,16 @@ final class Options {
 
     /** The options of a request. */
     static final List<Option> REQUEST = List.of(
-        new Option("--command", "CMD", REQUIRED, "the command, run through the system shell"),
+        new Option("--command", "CMD", REQUIRED,
+            "the command, run through the system shell; or without a shell: -- CMD ARG... at the end"),
         new Option("--lockfile", "FILE", REQUIRED, "the lock file that identifies the task; best in /run/lock"),
         new Option("--threshold", "N", REQUIRED,
             "contentions that are tolerated before one is reported; 0: they are not counted"),
         new Option("--counter-file", "FILE", REQUIRED, "where the contentions are counted"),
+        new Option("--overdue", "DURATION", LOCKING,
+            "report a contention also when the lock has been held for longer than DURATION (default: 0, never)"),
+        new Option("--replace", null, LOCKING,
+            "on contention terminate the holder's run, then run; not where the lock is foreign or unknown"),
         new Option("--wait", "DURATION", LOCKING,
             "on contention try again for up to DURATION before it counts (default: 0, try once)"),
         new Option("--timeout", "DURATION", LOCKING,
@@ -2720,9 +2652,11 @@ final class Options {
             "exit status of contention (a conflict, in flock's words) that is not reported, 0-255 (default: 0)"),
         new Option("--exit-zero", null, ENDS, "exit with 0 whenever the command has run and the lock was released"),
         new Option("--notify", "CMD", ENDS,
-            "run CMD on threshold, failed, timeout, recovered (a stale lock) and error; TASKRUNNER_EVENT and"
-            + " TASKRUNNER_MESSAGE, _RUN, _LOCKFILE, _COMMAND, _EXIT_STATUS, _CONTENTIONS, _THRESHOLD, _HOLDER_PID"
-            + " tell which"),
+            "run CMD for up to 30 s when a person should know; TASKRUNNER_EVENT and TASKRUNNER_MESSAGE, _RUN,"
+            + " _LOCKFILE, _COMMAND, _EXIT_STATUS, _CONTENTIONS, _THRESHOLD, _HOLDER_PID tell why"),
+        new Option("--notify-on", "EVENT,...", ENDS,
+            "of " + String.join(", ", Notification.EVENTS) + " or all (default: "
+            + String.join(",", Notification.DEFAULT_EVENTS) + ")"),
         new Option("--quiet", null, OUTPUT,
             "print nothing unless the exit status is not 0; then all output, on stderr"),
         new Option("--log-file", "FILE", OUTPUT,
@@ -2734,23 +2668,41 @@ final class Options {
     static final Command RUN = new Command("taskrunner",
         "Runs a command under a lock file so that only one instance runs at a time. Requests that find the lock held"
             + " are counted; beyond the threshold they are reported as an error.",
-        List.of("taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"),
+        List.of("taskrunner --lockfile FILE --threshold N --counter-file FILE [OPTION...] --command CMD",
+            "       taskrunner --lockfile FILE --threshold N --counter-file FILE [OPTION...] -- CMD ARG...",
+            "       taskrunner @FILE",
+            "       taskrunner status | unlock | completion | install | uninstall [--help]"),
         null, REQUEST,
-        List.of("", "Durations: 90, 90s, 15m, 2h, 1d or ISO-8601 (PT15M). @FILE reads arguments from FILE.", "",
-            "Example:", "  taskrunner --command 'pg_dump shop > shop.sql' --lockfile /run/lock/shop.lock \\",
-            "      --threshold 3 --counter-file /var/lib/taskrunner/shop.count --quiet"));
+        List.of("", "Durations: 90, 0.5s, 500ms, 15m, 1h30m, 1d, 1w or ISO-8601 (PT15M).",
+            "@FILE, where an option may stand: arguments from FILE, with quotes and # comments as in sh.", "",
+            "Example:", "  taskrunner --lockfile /run/lock/shop.lock --threshold 3 --quiet \\",
+            "      --counter-file /var/lib/taskrunner/shop.count -- pg_dump --file shop.sql shop"));
 
     static final Command STATUS = new Command("status",
         "Tells who holds the lock, since when and in which state, and the counter.",
-        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]"), null,
+        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json | --nagios]"), null,
         List.of(new Option("--lockfile", "FILE", null, "the lock file"),
             new Option("--threshold", "N", null, "the task's threshold"),
             new Option("--counter-file", "FILE", null, "the task's counter file"),
-            new Option("--json", null, null, "print one JSON object"), VERBOSE.ungrouped()),
-        List.of("", "Exit status: 0 free, 20 held or foreign, 21 stale or orphaned."));
+            new Option("--json", null, null, "print one JSON object"),
+            new Option("--nagios", null, null, "print one line with performance data, as a Nagios plugin does"),
+            VERBOSE.ungrouped()),
+        List.of("", "Exit status: 0 free, 20 held, 21 stale or orphaned, 22 foreign or unknown: nothing will run until"
+            + " somebody acts.", "With --nagios: 0 free or held, 1 stale or orphaned, 2 foreign, unknown or more"
+            + " contentions than the threshold, 3 errors."));
 
-    static final List<Command> COMMANDS = with(List.of(RUN, STATUS), Installation.commands("taskrunner"));
+    static final Command UNLOCK = new Command("unlock",
+        "Removes a lock file that is stale, foreign or unknown, after it has said what it is.",
+        List.of("taskrunner unlock --lockfile FILE"), null,
+        List.of(new Option("--lockfile", "FILE", null, "the lock file"), VERBOSE.ungrouped()),
+        List.of("", "Exit status: 0 removed, or free already; refused: 20 held, 21 orphaned."));
+
+    static final Command COMPLETION = new Command("completion", "Prints a completion script for a shell.",
+        List.of("taskrunner completion bash|zsh"), "SHELL", List.of(VERBOSE.ungrouped()),
+        List.of("", "install writes it where the shell looks; by hand: source <(taskrunner completion bash)"));
+
+    static final List<Command> COMMANDS = with(List.of(RUN, STATUS, UNLOCK, COMPLETION),
+        Installation.commands("taskrunner"));
 
     static <T> List<T> with(List<T> some, List<T> more) {
         List<T> all = new ArrayList<>(some);
@@ -2769,6 +2721,11 @@ final class Options {
  * @param group the heading under which the help shows it, or null
  */
 record Option(String name, String label, String group, String description) {
+    /** The values of a label that names them all, such as {@code text|json}. */
+    List<String> values() {
+        return label.indexOf('|') < 0 ? List.of() : List.of(label.split("\\|"));
+    }
+
     Option ungrouped() {
         return new Option(name, label, null, description);
     }
@@ -2791,50 +2748,108 @@ record Command(String name, String purpose, List<String> synopsis, String parame
         }
         return commands.get(0);
     }
+
+    /** The option of that name, or null. */
+    Option option(String name) {
+        for (Option option : options) {
+            if (option.name().equals(name)) {
+                return option;
+            }
+        }
+        return null;
+    }
 }
 
 /**
- * What the command line says: the command, the values of its options ("" for a flag) and the positional parameter or
- * null.
+ * What the command line says.
+ *
+ * @param values of the options, "" for a flag
+ * @param parameter the positional parameter or null
+ * @param words what follows {@code --}, or null
  */
-record Arguments(Command command, Map<String, String> values, String parameter) {
+record Arguments(Command command, Map<String, String> values, String parameter, List<String> words) {
+    Arguments(Command command, Map<String, String> values, String parameter) {
+        this(command, values, parameter, null);
+    }
+
     /**
      * Parses the command line; the first of the commands is the one without a name in front.
      *
      * <p>Arguments that can mean one thing only are taken as they are, since picocli needs 107 ms of the 130 ms that a
      * run takes more than an empty JVM (JDK 17, two cores, without a start-up archive). All others (help, errors,
-     * {@code --option=value}, {@code @file}, a value that looks like an option) are picocli's.
+     * {@code --option=value}, a value that looks like an option) are picocli's.
      *
      * @return null when the arguments asked for the help or the version, which have been printed
      */
     static Arguments parse(List<Command> commands, String... args) throws UsageException {
-        Arguments plain = plain(commands, args);
-        return plain != null ? plain : Picocli.parse(commands, args);
+        List<String> expanded = new ArrayList<>(args.length);
+        java.util.Collections.addAll(expanded, args);
+        Command command = commands.get(0);
+        int end = 0;
+        for (int files = 0; end < expanded.size() && !expanded.get(end).equals("--"); end++) {
+            String argument = expanded.get(end);
+            while (argument.length() > 1 && argument.charAt(0) == '@') {
+                expanded.remove(end);
+                expanded.addAll(end, ArgumentFile.read(argument.substring(1), command, ++files));
+                argument = end < expanded.size() ? expanded.get(end) : "";
+            }
+            if (end == 0) {
+                command = Command.named(argument, commands);
+            }
+            Option option = command.option(argument);
+            if (argument.equals("--")) {
+                break;
+            }
+            end += option != null && option.label() != null ? 1 : 0;
+        }
+        List<String> words = end < expanded.size() ? expanded.subList(end + 1, expanded.size()) : null;
+        List<String> options = expanded.subList(0, Math.min(end, expanded.size()));
+        if (words != null && command.option("--command") == null) {
+            throw new UsageException(command, command.name() + " takes no command after --");
+        }
+        Arguments plain = plain(command, options.subList(command == commands.get(0) ? 0 : 1, options.size()), words);
+        return plain != null ? plain : Picocli.parse(commands, options, words);
     }
 
-    private static Arguments plain(List<Command> commands, String... args) {
-        Command command = Command.named(args.length == 0 ? "" : args[0], commands);
-        int next = command == commands.get(0) ? 0 : 1;
+    private static Arguments plain(Command command, List<String> args, List<String> words) {
         Map<String, String> values = new HashMap<>();
-        while (next < args.length) {
-            String name = args[next++];
-            Option option = null;
-            for (Option candidate : command.options()) {
-                if (candidate.name().equals(name)) {
-                    option = candidate;
-                }
-            }
+        for (int i = 0; i < args.size(); i++) {
+            Option option = command.option(args.get(i));
             boolean valued = option != null && option.label() != null;
-            if (option == null || valued && (next == args.length || args[next].startsWith("-")
-                || args[next].startsWith("@")) || values.put(name, valued ? args[next++] : "") != null) {
+            if (option == null || valued && (i + 1 == args.size() || args.get(i + 1).startsWith("-"))) {
+                return null;
+            }
+            if (values.put(option.name(), valued ? args.get(++i) : "") != null) {
                 return null;
             }
         }
-        return command.parameter() == null ? new Arguments(command, values, null) : null;
+        return command.parameter() == null ? new Arguments(command, values, null, words) : null;
     }
 
     boolean has(String option) {
         return values.containsKey(option);
+    }
+
+    /** What is to be executed: the shell with the text of --command, or the words after {@code --}. */
+    List<String> argv() throws UsageException {
+        if (words == null) {
+            String command = text("--command");
+            if (command.isBlank()) {
+                throw refused("--command is empty");
+            }
+            return Processes.shell(command);
+        }
+        if (has("--command")) {
+            throw refused("give the command once: with --command, or after --");
+        }
+        if (words.isEmpty()) {
+            throw refused("no command after --");
+        }
+        boolean encodable = true;
+        for (String word : words) {
+            encodable &= isEncodable(word);
+        }
+        return encodable ? words : ArgumentBytes.command(this);
     }
 
     UsageException refused(String why) {
@@ -2848,12 +2863,12 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
     void requireAll(String... names) throws UsageException {
         List<String> missing = new ArrayList<>();
         for (String name : names) {
-            if (!has(name)) {
+            if (!has(name) && (words == null || !name.equals("--command"))) {
                 missing.add(name);
             }
         }
         if (!missing.isEmpty()) {
-            throw refused("missing " + String.join(", ", missing));
+            throw UsageException.missing(command, "missing " + String.join(", ", missing));
         }
     }
 
@@ -2866,10 +2881,17 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
 
     private String carried(String text, String what) throws UsageException {
         if (text != null && !isEncodable(text)) {
-            throw refused(what + " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8,"
-                + " in a crontab as a line of its own");
+            throw notEncodable(what);
+        }
+        if (text != null && text.indexOf('\0') >= 0) {
+            throw refused(what + " contains a NUL character");
         }
         return text;
+    }
+
+    UsageException notEncodable(String what) {
+        return refused(what + " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8,"
+            + " in a crontab as a line of its own");
     }
 
     /** Whether the locale can carry the text from and to the system. */
@@ -2911,35 +2933,67 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
         String text = text(option);
         Duration duration = text == null ? defaultValue : parseDuration(text);
         if (duration == null) {
-            throw invalid(option, text, "give a duration such as 90, 90s, 15m, 2h, 1d or PT15M");
+            throw invalid(option, text, "give a duration such as 90, 0.5s, 500ms, 15m, 1h30m, 1d, 1w or PT15M");
         }
         return duration;
     }
 
-    /** A duration from zero to 100 years, or null. */
+    /** A duration from zero to 100 years, or null: a number of seconds, numbers with units, or ISO-8601. */
     static Duration parseDuration(String text) {
         try {
-            Duration duration;
-            if (text.startsWith("P")) {
-                duration = Duration.parse(text);
-            } else {
-                int digits = 0;
-                while (digits < text.length() && text.charAt(digits) >= '0' && text.charAt(digits) <= '9') {
-                    digits++;
-                }
-                int unit = switch (text.substring(digits)) {
-                    case "", "s" -> 1;
-                    case "m" -> 60;
-                    case "h" -> 3600;
-                    case "d" -> 86400;
-                    default -> -1;
-                };
-                duration = Duration.ofSeconds(Math.multiplyExact(Long.parseLong(text.substring(0, digits)), unit));
-            }
+            Duration duration = text.startsWith("P") ? Duration.parse(text) : Duration.ofNanos(nanos(text));
             return duration.isNegative() || duration.compareTo(Duration.ofDays(36525)) > 0 ? null : duration;
         } catch (DateTimeParseException | NumberFormatException | ArithmeticException e) {
             return null;
         }
+    }
+
+    /** The sum of numbers, each with a unit that is smaller than the one before; a single one may be without. */
+    private static long nanos(String text) {
+        long sum = 0;
+        long before = Long.MAX_VALUE;
+        for (int at = 0; at < text.length() || at == 0;) {
+            int number = at;
+            while (at < text.length() && isOfNumber(text.charAt(at))) {
+                at++;
+            }
+            String digits = text.substring(number, at);
+            int name = at;
+            while (at < text.length() && !isOfNumber(text.charAt(at))) {
+                at++;
+            }
+            long unit = unit(text.substring(name, at), number == 0);
+            if (unit >= before) {
+                throw new NumberFormatException(text);
+            }
+            before = unit;
+            sum = Math.addExact(sum, digits.indexOf('.') < 0 ? Math.multiplyExact(Long.parseLong(digits), unit)
+                : new BigDecimal(digits).multiply(BigDecimal.valueOf(unit)).toBigInteger().longValueExact());
+        }
+        return sum;
+    }
+
+    private static boolean isOfNumber(char c) {
+        return c >= '0' && c <= '9' || c == '.';
+    }
+
+    /** In nanoseconds. @param first whether the unit may be missing */
+    private static long unit(String name, boolean first) {
+        long second = 1_000_000_000L;
+        return switch (name) {
+            case "ms" -> second / 1000;
+            case "s" -> second;
+            case "m", "min" -> 60 * second;
+            case "h" -> 3600 * second;
+            case "d" -> 86_400 * second;
+            case "w" -> 604_800 * second;
+            default -> {
+                if (!first || !name.isEmpty()) {
+                    throw new NumberFormatException(name);
+                }
+                yield second;
+            }
+        };
     }
 
     /**
@@ -2975,17 +3029,149 @@ record Arguments(Command command, Map<String, String> values, String parameter) 
 }
 
 /**
+ * The words of an argument file, {@code @FILE}, by the rules of sh(1) without its expansions: blanks and line ends
+ * separate words; what is between single quotes is taken as it is; between double quotes a backslash takes a double
+ * quote or backslash as it is, outside of quotes any character, and with a line end it is nothing; {@code #} at the
+ * start of a word begins a comment.
+ */
+final class ArgumentFile {
+    private static final int MAX_LENGTH = 1 << 20;
+    /** A file that names itself would go on for ever. */
+    private static final int MAX_FILES = 100;
+
+    /** @param number how many files there were with this one @throws UsageException when it cannot be read */
+    static List<String> read(String name, Command command, int number) throws UsageException {
+        if (number > MAX_FILES) {
+            throw new UsageException(command, "argument file " + name + ": more than " + MAX_FILES
+                + " files; does it name itself?");
+        }
+        try (FileInputStream in = new FileInputStream(name)) {
+            byte[] bytes = in.readNBytes(MAX_LENGTH + 1);
+            if (bytes.length > MAX_LENGTH) {
+                throw new IOException("longer than 1 MiB");
+            }
+            return words(new String(bytes, StandardCharsets.UTF_8));
+        } catch (IOException e) {
+            // FileInputStream: NAME (No such file or directory)
+            String reason = Text.reason(e);
+            int open = reason.lastIndexOf('(');
+            throw new UsageException(command, "cannot read argument file " + name + ": " + (open < 0 ? reason
+                : Text.lowerCase(reason.substring(open + 1, reason.length() - 1))));
+        }
+    }
+
+    static List<String> words(String text) throws IOException {
+        List<String> words = new ArrayList<>();
+        StringBuilder word = new StringBuilder();
+        boolean inWord = false;
+        char quote = 0;
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            char next = i + 1 < text.length() ? text.charAt(i + 1) : 0;
+            boolean escapes = c == '\\' && quote != '\'' && next != 0
+                && (quote == 0 || next == '"' || next == '\\' || next == '\n');
+            if (escapes) {
+                word.append(next == '\n' ? "" : String.valueOf(next));
+                inWord |= next != '\n';
+                i++;
+            } else if (quote == 0 && (c == '\'' || c == '"') || c == quote) {
+                quote = quote == 0 ? c : 0;
+                inWord = true;
+            } else if (quote == 0 && c == '#' && !inWord) {
+                i = text.indexOf('\n', i) < 0 ? text.length() : text.indexOf('\n', i);
+            } else if (quote == 0 && Character.isWhitespace(c)) {
+                if (inWord) {
+                    words.add(word.toString());
+                }
+                word.setLength(0);
+                inWord = false;
+            } else {
+                word.append(c);
+                inWord = true;
+            }
+        }
+        if (quote != 0) {
+            throw new IOException("a quote " + quote + " is not closed");
+        }
+        if (inWord) {
+            words.add(word.toString());
+        }
+        return words;
+    }
+
+    private ArgumentFile() {
+    }
+}
+
+/**
+ * Words after {@code --} that the locale cannot carry. A JVM gets each byte that it cannot decode as U+FFFD, and can
+ * hand on only what it can encode: so the bytes are taken from {@code /proc/self/cmdline} (proc(5)) and written in
+ * ASCII, for the printf(1) of a shell that executes them in its own place.
+ */
+final class ArgumentBytes {
+    /** @throws UsageException where the bytes are not to be had */
+    static List<String> command(Arguments arguments) throws UsageException {
+        List<String> words = arguments.words();
+        String[] bytes = commandLine();
+        StringBuilder script = new StringBuilder();
+        for (int i = 0; i < words.size(); i++) {
+            String word = words.get(i);
+            if (word.indexOf('\uFFFD') >= 0) {
+                int at = bytes.length - 1 - words.size() + i;
+                if (at < 0 || !asciiOf(bytes[at]).equals(asciiOf(word))) {
+                    throw arguments.notEncodable("the command after --");
+                }
+                word = bytes[at];
+            } else {
+                word = new String(word.getBytes(StandardCharsets.UTF_8), StandardCharsets.ISO_8859_1);
+            }
+            // a command substitution drops line ends at its end: the x keeps them
+            script.append("_word=$(printf '").append(octal(word)).append("x'); set -- \"$@\" \"${_word%x}\"; ");
+        }
+        return Processes.shell(script + "unset _word; exec \"$@\"");
+    }
+
+    private static String[] commandLine() {
+        try {
+            return Processes.read("/proc/self/cmdline").split("\0", -1);
+        } catch (IOException e) {
+            return new String[0];
+        }
+    }
+
+    private static String asciiOf(String text) {
+        StringBuilder ascii = new StringBuilder();
+        for (int i = 0; i < text.length(); i++) {
+            ascii.append(text.charAt(i) < 0x80 ? String.valueOf(text.charAt(i)) : "");
+        }
+        return ascii.toString();
+    }
+
+    private static String octal(String bytes) {
+        StringBuilder octal = new StringBuilder();
+        for (int i = 0; i < bytes.length(); i++) {
+            octal.append('\\').append(Integer.toOctalString(0x200 | bytes.charAt(i)).substring(1));
+        }
+        return octal.toString();
+    }
+
+    private ArgumentBytes() {
+    }
+}
+
+/**
  * The parser for what is not plain, and the help. Only this class uses picocli, so that a plain run does not load it.
  */
 final class Picocli {
-    static Arguments parse(List<Command> commands, String... args) throws UsageException {
-        CommandLine cli = commandLine(commands);
+    static Arguments parse(List<Command> commands, List<String> args, List<String> words) throws UsageException {
+        CommandLine cli = commandLine(commands).setExpandAtFiles(false);
         ParseResult parsed;
         try {
-            parsed = cli.parseArgs(args);
+            parsed = cli.parseArgs(args.toArray(new String[0]));
         } catch (CommandLine.ParameterException e) {
-            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands),
-                Text.lowerCase(e.getMessage()));
+            throw new UsageException(Command.named(e.getCommandLine().getCommandName(), commands), e
+                instanceof CommandLine.UnmatchedArgumentException unmatched ? unmatched(unmatched, args)
+                : Text.lowerCase(e.getMessage()));
         }
         ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
         CommandLine usedCli = used.commandSpec().commandLine();
@@ -2994,7 +3180,7 @@ final class Picocli {
             return null;
         }
         if (used.isVersionHelpRequested()) {
-            usedCli.printVersionHelp(System.out);
+            System.out.println(commands.get(0).name() + " " + Installation.version());
             return null;
         }
         Command command = Command.named(usedCli.getCommandName(), commands);
@@ -3004,12 +3190,31 @@ final class Picocli {
                 values.put(option.name(), option.label() == null ? "" : used.matchedOptionValue(option.name(), ""));
             }
         }
-        return new Arguments(command, values, used.hasMatchedPositional(0) ? used.matchedPositionalValue(0, "") : null);
+        return new Arguments(command, values, used.hasMatchedPositional(0) ? used.matchedPositionalValue(0, "") : null,
+            words);
+    }
+
+    private static String unmatched(CommandLine.UnmatchedArgumentException e, List<String> args) {
+        String argument = e.getUnmatched().get(0);
+        boolean option = e.isUnknownOption();
+        String name = option && argument.indexOf('=') > 0 ? argument.substring(0, argument.indexOf('=')) : argument;
+        List<String> similar = e.getSuggestions();
+        if (!option && args.indexOf(argument) > 0) {
+            return "unexpected argument '" + argument + (args.contains("--command")
+                ? "': the command is one argument: quote it, or put it after --" : "': a command goes after --");
+        }
+        return "unknown " + (option ? "option " : "command ") + name + (similar.isEmpty() ? ""
+            : "; did you mean " + String.join(" or ", similar.subList(0, Math.min(2, similar.size()))) + "?");
     }
 
     static void usage(List<Command> commands, String name, PrintWriter out) {
         CommandLine cli = commandLine(commands);
         (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
+    }
+
+    /** A completion script for bash. */
+    static String completion(List<Command> commands) {
+        return picocli.AutoComplete.bash(commands.get(0).name(), commandLine(commands));
     }
 
     private static CommandLine commandLine(List<Command> commands) {
@@ -3022,10 +3227,10 @@ final class Picocli {
     }
 
     private static CommandSpec spec(Command command) {
-        CommandSpec spec = CommandSpec.create().name(command.name()).version("taskrunner " + taskrunner.VERSION);
+        CommandSpec spec = CommandSpec.create().name(command.name());
         spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
             .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0]))
-            .width(100).longOptionsMaxWidth(32).sortOptions(false)
+            .autoWidth(true).longOptionsMaxWidth(32).sortOptions(false)
             .optionListHeading("%n").commandListHeading("%nCommands:%n");
         spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
         spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());
@@ -3033,7 +3238,7 @@ final class Picocli {
         for (Option option : command.options()) {
             OptionSpec.Builder builder = OptionSpec.builder(option.name()).description(option.description());
             OptionSpec model = (option.label() == null ? builder.type(boolean.class).arity("0")
-                : builder.type(String.class).paramLabel(option.label())).build();
+                : builder.type(String.class).paramLabel(option.label()).completionCandidates(option.values())).build();
             if (option.group() == null) {
                 spec.addOption(model);
             } else {
@@ -3058,6 +3263,8 @@ final class ExitStatus {
     static final int OK = 0;
     static final int STATUS_HELD = 20;
     static final int STATUS_LEFT_BEHIND = 21;
+    /** Nothing runs, and nothing will until somebody acts. */
+    static final int STATUS_BLOCKED = 22;
     static final int USAGE = 64;
     static final int DATA = 65;
     static final int INTERNAL = 70;
@@ -3069,12 +3276,6 @@ final class ExitStatus {
     static final int NOT_FOUND = 127;
     /** A process that signal n ended has the status 128 + n in a POSIX shell. */
     static final int SIGNAL = 128;
-    static final int KILLED = SIGNAL + 9;
-
-    /** Whether the status is that of a process that a signal ended; there are 64 signals. */
-    static boolean isSignal(int status) {
-        return status > SIGNAL && status <= SIGNAL + 64;
-    }
 
     /** The table for {@code --help}. */
     static Map<String, String> table() {
@@ -3089,8 +3290,8 @@ final class ExitStatus {
         table.put("74", "I/O error on the lock file or counter file, or a process that cannot be killed");
         table.put("75", "contention beyond the threshold: reported");
         table.put("124", "the command timed out (--timeout)");
-        table.put("126", "the command could not be started");
-        table.put("20, 21", "status: 20 held or foreign, 21 stale or orphaned");
+        table.put("126, 127", "the command could not be started; after --: was not found");
+        table.put("20, 21, 22", "status, unlock: held; stale or orphaned; foreign or unknown");
         return table;
     }
 
@@ -3135,10 +3336,10 @@ class TaskException extends Exception {
         return new TaskException(exitStatus, true, message, cause);
     }
 
-    /** The command cannot be started: 126. */
+    /** The command cannot be started: 126; or was not found: 127. */
     static TaskException cannotStart(String message, Throwable cause) {
-        return new TaskException(ExitStatus.CANNOT_START, "cannot start the command: " + message
-            + "; the lock was released", cause);
+        return new TaskException(Text.errno(cause) == Text.ENOENT ? ExitStatus.NOT_FOUND : ExitStatus.CANNOT_START,
+            "cannot start the command: " + message + "; the lock was released", cause);
     }
 }
 
@@ -3147,39 +3348,58 @@ final class UsageException extends TaskException {
     private static final long serialVersionUID = 1;
 
     private final String command;
+    /** Whether the whole help is shown: who left out what is required may not know what there is. */
+    private final boolean withHelp;
 
-    /** @param command the name of the command whose help shows how it is right */
-    UsageException(Command command, String message) {
+    private UsageException(Command command, boolean withHelp, String message) {
         super(ExitStatus.USAGE, message, null);
         this.command = command.name();
+        this.withHelp = withHelp;
     }
 
-    /** Prints the help and, as the last line on stderr, what is wrong; returns the exit status. */
+    /** @param command whose help shows how it is right */
+    UsageException(Command command, String message) {
+        this(command, false, message);
+    }
+
+    static UsageException missing(Command command, String message) {
+        return new UsageException(command, true, message);
+    }
+
+    /** Prints on stderr what is wrong and where to read how it is right; returns the exit status. */
     int show(List<Command> commands) {
-        PrintWriter err = new PrintWriter(StandardStream.ERR, true);
-        Picocli.usage(commands, command, err);
-        err.println("taskrunner: " + Text.oneLine(getMessage()));
+        String program = commands.get(0).name();
+        String name = command.equals(program) ? program : program + " " + command;
+        if (withHelp) {
+            Picocli.usage(commands, command, new PrintWriter(System.err, true));
+        }
+        System.err.println(program + ": " + Text.oneLine(getMessage()));
+        if (!withHelp) {
+            System.err.println("try '" + name + " --help'");
+        }
         return exitStatus;
     }
 }
 
 // 10. the other commands
 
-/** The subcommand {@code status}. */
+/** The subcommands {@code status} and {@code unlock}. */
 final class Status {
+    /** Of the plugins of Nagios and its relatives (Monitoring Plugins Development Guidelines). */
+    static final int UNKNOWN = 3;
+    private static final String[] PLUGIN_STATES = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
+
     static int run(Arguments arguments) throws TaskException {
-        arguments.requireAll("--lockfile");
+        Task task = task(arguments);
         boolean counts = arguments.has("--counter-file");
         if (counts != arguments.has("--threshold")) {
             throw arguments.refused("--threshold and --counter-file go together");
         }
-        Task task = Task.of(arguments);
-        String wrong = RegularFiles.unusableDirectory(task.lockFile());
-        if (wrong != null) {
-            throw TaskException.cannotCreate("cannot read lock file " + task.lockFile() + ": " + wrong, null);
-        }
         LockState lockState = LockFile.judge(task.lockFile());
         long contentions = counts ? new ContentionCounter(task).read() : -1;
+        if (arguments.has("--nagios")) {
+            return plugin(lockState, contentions, task.threshold());
+        }
         if (arguments.has("--json")) {
             Json json = new Json().put("lockfile", task.lockFile().toString()).put("state", lockState.kind().text())
                 .put("message", lockState.message()).put("holder", lockState.holderJson());
@@ -3188,14 +3408,152 @@ final class Status {
             }
             System.out.println(json);
         } else {
-            System.out.println(Text.printable(lockState.message() + (lockState.advice().isEmpty() ? "" : "; "
-                + lockState.advice())) + (counts ? "; contentions " + contentions + ", threshold " + task.threshold()
-                : ""));
+            System.out.println(Text.printable(advised(lockState)) + (counts ? "; contentions " + contentions
+                + ", threshold " + task.threshold() : ""));
         }
         return lockState.kind().exitStatus;
     }
 
+    private static Task task(Arguments arguments) throws TaskException {
+        arguments.requireAll("--lockfile");
+        Task task = Task.of(arguments);
+        String wrong = RegularFiles.unusableDirectory(task.lockFile());
+        if (wrong != null) {
+            throw TaskException.cannotCreate("cannot read lock file " + task.lockFile() + ": " + wrong, null);
+        }
+        return task;
+    }
+
+    private static String advised(LockState lockState) {
+        return lockState.message() + (lockState.advice().isEmpty() ? "" : "; " + lockState.advice());
+    }
+
+    /** @param contentions or -1 */
+    private static int plugin(LockState lockState, long contentions, int threshold) {
+        int state = switch (lockState.kind()) {
+            case FREE -> 0;
+            case HELD -> contentions > threshold ? 2 : 0;
+            case STALE, ORPHANED -> 1;
+            case FOREIGN, UNKNOWN -> 2;
+        };
+        String counted = contentions < 0 ? "" : " contentions=" + contentions + ";;" + threshold + ";0";
+        return plugin(state, (state == 0 ? lockState.message() : advised(lockState)) + (contentions < 0 ? ""
+            : "; contentions " + contentions + ", threshold " + threshold), "held=" + lockState.ageMillis() / 1000 + "s;;;0"
+            + counted);
+    }
+
+    /** Prints a plugin's one line; returns its exit status. @param data performance data, or "" */
+    static int plugin(int state, String message, String data) {
+        System.out.println("TASKRUNNER " + PLUGIN_STATES[state] + " - " + Text.printable(message).replace('|', '/')
+            + (data.isEmpty() ? "" : " | " + data));
+        return System.out.checkError() ? UNKNOWN : state;
+    }
+
+    /** Removes a lock file that no living run holds, after it has been said what it is. */
+    static int unlock(Arguments arguments) throws TaskException {
+        LockState lockState = LockFile.unlock(task(arguments).lockFile());
+        switch (lockState.kind()) {
+            case HELD, ORPHANED -> {
+                System.err.println("taskrunner: not removed: " + Text.printable(advised(lockState)));
+                return lockState.kind().exitStatus;
+            }
+            case FREE -> System.out.println(Text.printable(lockState.message()));
+            default -> System.out.println(Text.printable("removed " + lockState.path()));
+        }
+        return ExitStatus.OK;
+    }
+
     private Status() {
+    }
+}
+
+/** What is made of the one definition of the options, beside the help: completion scripts and the man page. */
+final class Documentation {
+    /** The subcommand {@code completion}. */
+    static int completion(List<Command> commands, Arguments arguments) throws UsageException {
+        if (arguments.parameter() == null || !arguments.parameter().equals("bash")
+            && !arguments.parameter().equals("zsh")) {
+            throw arguments.refused("give the shell: bash or zsh");
+        }
+        System.out.print(arguments.parameter().equals("bash") ? bash(commands) : zsh(commands));
+        return ExitStatus.OK;
+    }
+
+    static String bash(List<Command> commands) {
+        return Picocli.completion(commands);
+    }
+
+    /** For a directory of zsh's fpath, or to be sourced: zsh runs the script for bash. */
+    static String zsh(List<Command> commands) {
+        String name = commands.get(0).name();
+        return "#compdef " + name + "\nautoload -U +X bashcompinit && bashcompinit\n" + bash(commands)
+            .replace("compinit\n", "(( $+functions[compdef] )) || { autoload -U +X compinit && compinit; }\n")
+            + "[ \"$funcstack[1]\" != _" + name + " ] || _bash_complete -o default -F _complete_" + name + "\n";
+    }
+
+    /** The man page, in the language of man(7). */
+    static String manPage(List<Command> commands) {
+        Command main = commands.get(0);
+        StringBuilder page = new StringBuilder(".TH " + main.name().toUpperCase(Locale.ROOT) + " 1 \"\" \"" + main.name()
+            + " " + taskrunner.VERSION + "\"\n.SH NAME\n" + roff(main.name())
+            + " \\- run a command under a lock file, one instance at a time\n.SH SYNOPSIS\n.nf\n");
+        for (String line : main.synopsis()) {
+            page.append(roff(line.strip())).append('\n');
+        }
+        page.append(".fi\n.SH DESCRIPTION\n").append(roff(main.purpose())).append('\n');
+        options(page, main, ".SH OPTIONS");
+        for (Command command : commands.subList(1, commands.size())) {
+            page.append(".SH ").append(roff(command.name().toUpperCase(Locale.ROOT))).append("\n.nf\n");
+            command.synopsis().forEach(line -> page.append(roff(line.strip())).append('\n'));
+            page.append(".fi\n.PP\n").append(roff(command.purpose())).append('\n');
+            if (command.options() != main.options()) {
+                options(page, command, null);
+                details(page, command);
+            }
+        }
+        page.append(".SH \"EXIT STATUS\"\n");
+        ExitStatus.table().forEach((status, meaning) -> item(page, status, meaning));
+        page.append(".SH NOTES\n");
+        details(page, main);
+        page.append(".SH \"SEE ALSO\"\n.BR flock (1),\n.BR timeout (1),\n.BR crontab (5),\n.BR systemd.timer (5)\n");
+        return page.toString();
+    }
+
+    private static void options(StringBuilder page, Command command, String heading) {
+        page.append(heading == null ? "" : heading + "\n");
+        String group = null;
+        for (Option option : command.options()) {
+            if (option.group() != null && !option.group().equals(group)) {
+                group = option.group();
+                page.append(".SS ").append(roff(group)).append('\n');
+            }
+            item(page, option.name() + (option.label() == null ? "" : " " + option.label()), option.description());
+        }
+    }
+
+    private static void item(StringBuilder page, String term, String text) {
+        page.append(".TP\n.B ").append(roff(term)).append('\n').append(roff(text)).append('\n');
+    }
+
+    /** Indented lines are an example. */
+    private static void details(StringBuilder page, Command command) {
+        boolean example = false;
+        for (String line : command.details()) {
+            if (line.startsWith("  ") != example) {
+                example = !example;
+                page.append(example ? ".nf\n" : ".fi\n");
+            }
+            page.append(line.isEmpty() ? ".PP\n" : roff(line) + "\n");
+        }
+        page.append(example ? ".fi\n" : "");
+    }
+
+    private static String roff(String text) {
+        String escaped = text.replace("\\", "\\e").replace("-", "\\-");
+        return escaped.startsWith(".") || escaped.startsWith("'") ? "\\&" + escaped : escaped;
+    }
+
+    private Documentation() {
     }
 }
 
@@ -3224,6 +3582,8 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
      * one is newer than the jar.
      */
     private static final FileTime UNTOUCHED = FileTime.fromMillis(946_684_800_000L);
+    /** In the data directory: what was written elsewhere, a path a line. */
+    private static final String MANIFEST = "installed";
     private static final String LAUNCHER = """
         #!/bin/sh
         # made by: NAME install; removed by: NAME uninstall
@@ -3241,16 +3601,45 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     static List<Command> commands(String name) {
         Option bin = new Option("--bin", "DIR", null, "the launcher's directory (default: ~/.local/bin)");
         return List.of(
-            new Command("install", "Installs the command " + name + ", which starts without JBang.",
+            new Command("install", "Installs the command " + name + ", which starts without JBang, its completion for"
+                + " bash and zsh and its man page.",
                 List.of(name + " install [--bin DIR]"), null, List.of(bin, Options.VERBOSE.ungrouped()), List.of()),
-            new Command("uninstall", "Removes what install wrote.",
+            new Command("uninstall", "Removes what install wrote, wherever it was.",
                 List.of(name + " uninstall [--bin DIR]"), null, List.of(bin, Options.VERBOSE.ungrouped()), List.of()));
     }
 
-    private Path data() {
+    /** Version, JDK, where it runs from and whether the start-up archive is in use, in one line. */
+    static String version() {
+        String from = System.getProperty("java.class.path").split(File.pathSeparator)[0];
+        boolean archive = false;
+        try {
+            String maps = Processes.read("/proc/self/maps");
+            for (String line : maps.split("\n")) {
+                archive |= (line.endsWith(".jsa") || line.endsWith(".aot")) && line.contains("/taskrunner");
+            }
+        } catch (IOException e) {
+            return taskrunner.VERSION + " (JDK " + System.getProperty("java.version") + ", " + from + ")";
+        }
+        return taskrunner.VERSION + " (JDK " + System.getProperty("java.version") + ", " + from + ", "
+            + (archive ? "with" : "without") + " its start-up archive)";
+    }
+
+    /** Where data of all programs is: {@code $XDG_DATA_HOME}. */
+    private static Path share() {
         String directory = System.getenv("XDG_DATA_HOME");
-        return (directory != null && directory.startsWith("/") ? Path.of(directory) : Host.home()
-            .resolve(".local/share")).resolve(name);
+        return directory != null && directory.startsWith("/") ? Path.of(directory) : Host.home()
+            .resolve(".local/share");
+    }
+
+    private Path data() {
+        return share().resolve(name);
+    }
+
+    /** Where an installed program runs from, and else where one would be installed. */
+    private Path installed() {
+        Path running = Path.of(System.getProperty("java.class.path").split(File.pathSeparator)[0]).toAbsolutePath()
+            .getParent();
+        return Files.exists(running.resolve(MANIFEST)) && running.endsWith(name) ? running : data();
     }
 
     private Path launcher(Arguments arguments) throws UsageException {
@@ -3258,12 +3647,16 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             .resolve(".local/bin")).resolve(name);
     }
 
-    private boolean isOurs(Path launcher) throws IOException {
-        return Files.readString(launcher, StandardCharsets.ISO_8859_1).contains("made by: " + name + " install");
+    private boolean isOurs(Path file) throws IOException {
+        return Files.readString(file, StandardCharsets.ISO_8859_1).contains(madeBy());
+    }
+
+    private String madeBy() {
+        return "made by: " + name + " install";
     }
 
     /** Installs or upgrades; what is replaced stays whole for those who run it. */
-    int install(Arguments arguments) throws TaskException {
+    int install(List<Command> commands, Arguments arguments) throws TaskException {
         if (Processes.WINDOWS) {
             throw TaskException.cannotCreate("install needs a POSIX shell; on Windows use: jbang app install", null);
         }
@@ -3275,15 +3668,15 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 throw TaskException.cannotCreate("cannot install: " + launcher + " exists and was not created by "
                     + name + " install; move it away, or choose another directory: --bin DIR", null);
             }
-            Files.createDirectories(data);
-            Files.createDirectories(bin);
+            createDirectories(data);
+            createDirectories(bin);
             List<String> jars = new ArrayList<>();
             for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
                 Path jar = Path.of(entry).toAbsolutePath();
                 Path copy = data.resolve(jar.getFileName());
                 if (!jar.equals(copy)) {
                     Files.copy(jar, aside(copy), StandardCopyOption.REPLACE_EXISTING);
-                    replace(copy);
+                    replace(copy, "rw-r--r--");
                 }
                 jars.add(copy.toString());
             }
@@ -3292,18 +3685,18 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             java.addAll(jvmOptions);
             java.addAll(List.of("-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:disable"));
             Path archive = archive(data, java, String.join(File.pathSeparator, jars), arguments.has("--verbose"));
+            List<Path> outside = document(commands);
             Files.writeString(aside(launcher), launcherText(java, jars, archive));
-            Files.setPosixFilePermissions(aside(launcher), PosixFilePermissions.fromString("rwxr-xr-x"));
-            replace(launcher);
+            replace(launcher, "rwxr-xr-x");
+            outside.add(launcher);
+            remember(data, outside);
             System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ")
                 + "in " + data + ")");
             if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(bin.toString())) {
                 System.out.println(bin + " is not on this PATH: use the full path, also in crontabs");
             }
-            System.out.println("in a crontab: */5 * * * * " + launcher + " --quiet --command 'CMD' --lockfile"
-                + " /run/lock/TASK.lock --threshold 3 --counter-file " + Host.home().resolve("TASK.count"));
-            System.out.println("to remove it: " + launcher + " uninstall" + (arguments.has("--bin") ? " --bin " + bin
-                : ""));
+            System.out.println("in a crontab: " + crontabLine(launcher));
+            System.out.println("to remove it: " + Text.shellWords(List.of(launcher.toString(), "uninstall")));
             return ExitStatus.OK;
         } catch (IOException e) {
             throw TaskException.cannotCreate("cannot install into " + data + " and " + bin + ": "
@@ -3311,11 +3704,56 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         }
     }
 
+    /** Writes the completion scripts and the man page where shells and man(1) look. */
+    private List<Path> document(List<Command> commands) throws IOException {
+        Map<Path, String> texts = new LinkedHashMap<>();
+        texts.put(share().resolve("bash-completion/completions").resolve(name), Documentation.bash(commands));
+        texts.put(share().resolve("zsh/site-functions").resolve("_" + name), Documentation.zsh(commands));
+        texts.put(share().resolve("man/man1").resolve(name + ".1"), Documentation.manPage(commands));
+        for (Map.Entry<Path, String> text : texts.entrySet()) {
+            createDirectories(text.getKey().getParent());
+            String mark = text.getKey().toString().endsWith(".1") ? ".\\\" " : "# ";
+            Files.writeString(aside(text.getKey()), text.getValue() + mark + madeBy() + "\n");
+            replace(text.getKey(), "rw-r--r--");
+        }
+        return new ArrayList<>(texts.keySet());
+    }
+
+    /** Adds the files to those that uninstall removes. */
+    private static void remember(Path data, List<Path> files) throws IOException {
+        Set<String> all = new java.util.LinkedHashSet<>();
+        Path manifest = data.resolve(MANIFEST);
+        if (Files.exists(manifest)) {
+            all.addAll(Files.readAllLines(manifest));
+        }
+        files.forEach(file -> all.add(file.toString()));
+        Files.write(aside(manifest), all);
+        replace(manifest, "rw-r--r--");
+    }
+
+    /** In a crontab a percent sign ends the line, see crontab(5). */
+    private static String crontabLine(Path launcher) {
+        boolean root = System.getProperty("user.name").equals("root");
+        String counter = root ? "/var/lib/TASK.count" : Host.home().resolve("TASK.count").toString();
+        return "*/5 * * * * " + Text.shellWords(List.of(launcher.toString(), "--quiet", "--lockfile",
+            "/run/lock/TASK.lock", "--threshold", "3", "--counter-file", counter, "--", "CMD")).replace("%", "\\%");
+    }
+
+    /** Whatever the umask is, others may read what is made. */
+    private static void createDirectories(Path directory) throws IOException {
+        if (!Files.isDirectory(directory)) {
+            createDirectories(directory.getParent());
+            Files.createDirectory(directory);
+            Files.setPosixFilePermissions(directory, PosixFilePermissions.fromString("rwxr-xr-x"));
+        }
+    }
+
     private static Path aside(Path file) {
         return file.resolveSibling(file.getFileName() + ".new");
     }
 
-    private static void replace(Path file) throws IOException {
+    private static void replace(Path file, String mode) throws IOException {
+        Files.setPosixFilePermissions(aside(file), PosixFilePermissions.fromString(mode));
         Files.move(aside(file), file, StandardCopyOption.ATOMIC_MOVE);
     }
 
@@ -3342,7 +3780,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                     "-XX:SharedClassListFile=" + list, "-XX:SharedArchiveFile=" + aside(archive)), train.subList(0, 2));
             }
             Files.setLastModifiedTime(aside(archive), UNTOUCHED);
-            replace(archive);
+            replace(archive, "rw-r--r--");
             return archive;
         } catch (IOException e) {
             System.err.println("installed without a start-up archive (" + Text.reason(e) + "; starts about a fifth"
@@ -3379,44 +3817,51 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     private String launcherText(List<String> java, List<String> jars, Path archive) {
         StringBuilder options = new StringBuilder();
         for (String option : java.subList(1, java.size())) {
-            options.append(options.length() == 0 ? "" : " ").append(quoted(option));
+            options.append(options.length() == 0 ? "" : " ").append(Text.quoted(option));
         }
         String path = archive == null ? "" : archive.toString();
-        return LAUNCHER.replace("NAME", name).replace("JAVA\n", quoted(java.get(0)) + "\n")
-            .replace("JAR", quoted(jars.get(0))).replace("ARCHIVE", quoted(path))
+        return LAUNCHER.replace("NAME", name).replace("JAVA\n", Text.quoted(java.get(0)) + "\n")
+            .replace("JAR", Text.quoted(jars.get(0))).replace("ARCHIVE", Text.quoted(path))
             .replace("FLAG", path.endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
-            .replace("OPTIONS", options).replace("CLASSPATH", quoted(String.join(File.pathSeparator, jars)))
+            .replace("OPTIONS", options).replace("CLASSPATH", Text.quoted(String.join(File.pathSeparator, jars)))
             .replace("MAIN", mainClass);
     }
 
-    private static String quoted(String text) {
-        return "'" + text.replace("'", "'\\''") + "'";
-    }
 
-    /** Removes the launcher, if it is one, and the data directory's jars and archives. */
+    /** Removes what install wrote and remembers, and the launcher of --bin, if it is one; the rest is left alone. */
     int uninstall(Arguments arguments) throws TaskException {
-        Path launcher = launcher(arguments);
-        Path data = data();
+        Path data = installed();
+        Path manifest = data.resolve(MANIFEST);
         try {
-            if (Files.exists(launcher) && isOurs(launcher)) {
-                Files.delete(launcher);
-                System.out.println("removed " + launcher);
-            } else {
-                System.out.println("no " + name + " launcher at " + launcher + "; give its directory: --bin DIR");
+            Set<Path> files = new java.util.LinkedHashSet<>();
+            if (Files.exists(manifest)) {
+                Files.readAllLines(manifest).forEach(file -> files.add(Path.of(file)));
+            }
+            files.add(launcher(arguments));
+            boolean any = false;
+            for (Path file : files) {
+                if (Files.exists(file) && isOurs(file)) {
+                    Files.delete(file);
+                    any = true;
+                    System.out.println("removed " + file);
+                }
             }
             if (Files.isDirectory(data)) {
-                try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "*.{jar,jsa,aot,new}")) {
+                try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "{*.{jar,jsa,aot,new}," + MANIFEST + "}")) {
                     for (Path file : own) {
                         Files.delete(file);
                     }
                 }
-                if (data.toFile().delete()) {
-                    System.out.println("removed " + data);
-                }
+                any = true;
+                System.out.println(data.toFile().delete() ? "removed " + data : "left " + data + ", which is not empty");
+            }
+            if (!any) {
+                System.out.println("no " + name + " is installed in " + data + " or at " + launcher(arguments)
+                    + "; give its directory: --bin DIR");
             }
             return ExitStatus.OK;
         } catch (IOException e) {
-            throw TaskException.io("cannot remove " + launcher + " and " + data + ": " + Text.reason(e), e);
+            throw TaskException.io("cannot remove what is installed in " + data + ": " + Text.reason(e), e);
         }
     }
 }
@@ -3528,68 +3973,6 @@ final class RegularFiles {
     }
 }
 
-/**
- * Stdout or stderr. Where it is non-blocking and full it is waited for, where {@link System#err} would drop what does
- * not fit. Any thread may write; what it writes stays whole.
- */
-final class StandardStream extends OutputStream {
-    static final StandardStream ERR = new StandardStream(FileDescriptor.err);
-    private static final int RETRY_MILLIS = 5;
-    /** Descriptors that nothing else may get. */
-    private static final List<FileOutputStream> OCCUPIED = new ArrayList<>();
-    private final FileChannel channel;
-
-    StandardStream(FileDescriptor descriptor) {
-        channel = new FileOutputStream(descriptor).getChannel();
-    }
-
-    /** Opens what of 0 to 2 is closed ({@code 2>&-}), or the next file, a lock file perhaps, would get that number. */
-    static void occupyClosed() {
-        for (int i = 0; i <= 2 && Processes.HAVE_PROC; i++) {
-            if (!new File("/proc/self/fd/" + i).exists()) {
-                try {
-                    OCCUPIED.add(new FileOutputStream("/dev/null"));
-                } catch (IOException e) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /** Writes what can be written: nobody may read it any more. */
-    void print(byte[] bytes) {
-        try {
-            write(bytes);
-        } catch (IOException e) {
-            // there is no other place to say so
-        }
-    }
-
-    @Override
-    public void write(int b) throws IOException {
-        write(new byte[] {(byte) b});
-    }
-
-    @Override
-    public synchronized void write(byte[] bytes, int offset, int length) throws IOException {
-        // an interrupt would close the channel
-        boolean interrupted = Thread.interrupted();
-        ByteBuffer buffer = ByteBuffer.wrap(bytes, offset, length);
-        while (buffer.hasRemaining()) {
-            if (channel.write(buffer) == 0) {
-                try {
-                    Thread.sleep(RETRY_MILLIS);
-                } catch (InterruptedException e) {
-                    interrupted = true;
-                }
-            }
-        }
-        if (interrupted) {
-            Thread.currentThread().interrupt();
-        }
-    }
-}
-
 /** Pauses that double up to a maximum, in milliseconds. For one thread. */
 final class Backoff {
     private final long max;
@@ -3677,7 +4060,8 @@ final class Json {
  * a run.
  */
 final class Text {
-    static final int MAX_LIST = 20;
+    /** No such file or directory, errno(3). */
+    static final int ENOENT = 2;
     private static final int MAX_LINE = 300;
     private static final String[] SIGNALS = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL",
         "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM"};
@@ -3749,13 +4133,31 @@ final class Text {
         return number < SIGNALS.length ? SIGNALS[number] : Integer.toString(number);
     }
 
+    /** The words as a shell reads them back, quoted where need be. */
+    static String shellWords(List<String> words) {
+        StringBuilder text = new StringBuilder();
+        for (String word : words) {
+            boolean safe = !word.isEmpty();
+            for (int i = 0; i < word.length(); i++) {
+                char c = word.charAt(i);
+                safe &= Character.isLetterOrDigit(c) || "_@%+=:,./-".indexOf(c) >= 0;
+            }
+            text.append(text.length() == 0 ? "" : " ").append(safe ? word : quoted(word));
+        }
+        return text.toString();
+    }
+
+    static String quoted(String word) {
+        return "'" + word.replace("'", "'\\''") + "'";
+    }
+
     static String pids(List<Long> pids) {
         return (pids.size() == 1 ? "pid " : "pids ") + list(pids);
     }
 
     static String list(List<Long> pids) {
         StringBuilder list = new StringBuilder();
-        for (int i = 0; i < pids.size() && i < MAX_LIST; i++) {
+        for (int i = 0; i < pids.size() && i < 20; i++) {
             list.append(i == 0 ? "" : ",").append(pids.get(i));
         }
         return list.toString();
@@ -3770,11 +4172,31 @@ final class Text {
             reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
         }
         // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25)
-        int error = Math.max(reason.indexOf("error="), reason.indexOf("error: "));
+        int error = errorAt(reason);
         int open = error < 0 ? -1 : Math.max(reason.indexOf(", ", error) + 1, reason.indexOf('(', error));
         reason = open <= 0 ? reason : reason.substring(open + 1, reason.endsWith(")") ? reason.length() - 1
             : reason.length());
         return oneLine(lowerCase(reason));
+    }
+
+    private static int errorAt(String message) {
+        return Math.max(message.lastIndexOf("error="), message.lastIndexOf("error: "));
+    }
+
+    /** The error number, errno(3), in the message of a process that could not be started, or 0. @param e or null */
+    static int errno(Throwable e) {
+        String message = e == null || e.getMessage() == null ? "" : e.getMessage();
+        int at = errorAt(message);
+        int number = 0;
+        for (int i = at + "error=".length(); at >= 0 && i < message.length(); i++) {
+            char c = message.charAt(i);
+            if (c >= '0' && c <= '9') {
+                number = number * 10 + c - '0';
+            } else if (c != ' ') {
+                break;
+            }
+        }
+        return number;
     }
 
     /** The sentence as one that goes on after a colon; a word in capitals stays. */

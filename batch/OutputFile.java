@@ -1,5 +1,6 @@
 import java.io.ByteArrayOutputStream;
 import java.io.FileDescriptor;
+import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -115,7 +116,7 @@ final class OutputFile implements Execution.Output {
         Pump(InputStream from, FileDescriptor to) {
             super(null, null, "output", redact == null ? 0 : STACK_FOR_PATTERNS);
             this.from = from;
-            this.to = new StandardStream(to);
+            this.to = new FileOutputStream(to);
         }
 
         @Override

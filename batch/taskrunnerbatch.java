@@ -108,7 +108,6 @@ public class taskrunnerbatch {
     }
 
     public static void main(String[] args) {
-        StandardStream.occupyClosed();
         taskrunner.exit(run(args));
     }
 
