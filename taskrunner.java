@@ -122,7 +122,7 @@ public class taskrunner {
             arguments = Arguments.parse(Options.COMMANDS, args);
             return arguments == null ? printed(ExitStatus.OK, Options.COMMANDS) : run(arguments);
         } catch (TaskException | RuntimeException | Error e) {
-            return failed(e, Options.COMMANDS, arguments, args);
+            return Errors.print(Options.COMMANDS, e, arguments != null && arguments.has("--verbose"), args);
         }
     }
 
@@ -148,27 +148,6 @@ public class taskrunner {
             return ExitStatus.IO;
         }
         return exitStatus;
-    }
-
-    /**
-     * Reports what ended a program before it could log; returns the exit status.
-     *
-     * @param arguments null when it was the command line that is wrong
-     */
-    static int failed(Throwable e, List<Command> commands, Arguments arguments, String... args) {
-        String message = e instanceof TaskException ? e.getMessage()
-            : "internal error: " + e + "; --verbose shows where";
-        if (args.length > 0 && args[0].equals("status") && List.of(args).contains("--nagios")) {
-            return Status.plugin(Status.UNKNOWN, message, "");
-        }
-        if (e instanceof UsageException usage) {
-            return usage.show(commands);
-        }
-        System.err.println(commands.get(0).name() + ": " + Text.printable(message));
-        if (arguments != null && arguments.has("--verbose")) {
-            e.printStackTrace();
-        }
-        return e instanceof TaskException error ? error.exitStatus : ExitStatus.INTERNAL;
     }
 }
 
@@ -363,11 +342,12 @@ final class Execution {
         long deadline = System.nanoTime() + request.wait.toNanos();
         Backoff backoff = new Backoff(50, MAX_BACKOFF_MILLIS);
         boolean waits = false;
+        boolean replaces = request.replace;
         while (true) {
             long left = deadline - System.nanoTime();
             try {
                 request.task.checkDirectories();
-                LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0);
+                LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0 && !replaces);
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
                     recovered = attempt.lockState();
@@ -376,24 +356,78 @@ final class Execution {
                     }
                     return true;
                 }
-                if (left <= 0) {
+                if (replaces) {
+                    replaces = replace(attempt.lockState());
+                    left = 0;
+                } else if (left <= 0) {
                     outcome = Outcome.contended(request, attempt.lockState(), attempt.count());
                     return false;
-                }
-                if (!waits) {
+                } else if (!waits) {
                     waits = true;
                     log.debug("waiting", attempt.lockState().message() + "; waiting for up to "
                         + Text.duration(request.wait.toMillis()));
                 }
             } catch (TaskException e) {
-                outcome = stopSignal() != null ? Outcome.stopped(null, stopSignal()) : Outcome.error(null, e);
+                outcome = stopSignal() != null ? Outcome.stopped(stopSignal()) : Outcome.error(null, e);
                 return false;
             }
             if (stopsWithin(Math.min(backoff.next(), left / 1_000_000 + 1))) {
-                outcome = Outcome.stopped(null, stopSignal());
+                outcome = Outcome.stopped(stopSignal());
                 return false;
             }
         }
+    }
+
+    /**
+     * Terminates the run that holds the lock: a living holder does it itself, as on any SIGTERM, is hurried after
+     * --kill-after by a second one, and killed with all of its run when it does not answer.
+     *
+     * @return whether the lock may be free now, or another's: false where nothing can be terminated, which is then a
+     *     contention
+     */
+    private boolean replace(LockState lockState) {
+        Holder other = lockState.holder();
+        boolean held = lockState.kind() == LockState.Kind.HELD;
+        if (other == null || !held && lockState.kind() != LockState.Kind.ORPHANED || isAround(other)) {
+            return false;
+        }
+        log.warn("replacing", "--replace: " + lockState.message() + "; its run is terminated");
+        ProcessTree run = new ProcessTree(held ? other.process() : other.command(), other.runId());
+        long killAfter = request.killAfter.toMillis();
+        if (!held) {
+            return run.terminate(request.killAfter).isEmpty();
+        }
+        LockFile.noteReplacement(lockState.path(), holder);
+        for (long patience : new long[] {killAfter + SIGNAL_GRACE_MILLIS, SIGNAL_GRACE_MILLIS}) {
+            if (!Processes.signal(other.process(), false)) {
+                log.warn("replacing", "no permission to signal " + Text.pids(List.of(other.process().pid())));
+                return false;
+            }
+            if (endsWithin(other.process(), patience)) {
+                return stopSignal() == null;
+            }
+        }
+        return run.terminate(Duration.ZERO).isEmpty();
+    }
+
+    /** Whether this request runs inside of the holder's run: it would terminate itself. */
+    private static boolean isAround(Holder other) {
+        String around = System.getenv(Holder.RUN_ID) + " " + System.getenv(Holder.OUTER_RUN_IDS);
+        return (" " + around + " ").contains(" " + other.runId() + " ");
+    }
+
+    /** Waits for the end of the process, or for a signal to stop. */
+    private boolean endsWithin(ProcessId process, long millis) {
+        long deadline = System.nanoTime() + millis * 1_000_000;
+        while (Processes.lives(process)) {
+            if (stopsWithin(20)) {
+                return true;
+            }
+            if (System.nanoTime() > deadline) {
+                return false;
+            }
+        }
+        return true;
     }
 
     private String recovery() {
@@ -436,7 +470,7 @@ final class Execution {
             Process process;
             synchronized (this) {
                 if (stopSignal != null) {
-                    outcome = Outcome.stopped(null, stopSignal);
+                    outcome = Outcome.stopped(stopSignal);
                     return;
                 }
                 waiting = Thread.currentThread();
@@ -488,7 +522,7 @@ final class Execution {
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
         keepLockUnlessGone(remaining);
         return !remaining.isEmpty() ? Outcome.error(run, notKilled(remaining))
-            : stopped != null ? Outcome.stopped(run, stopped)
+            : stopped != null ? Outcome.stopped(run, stopped, lock.replacedBy())
             : timedOut ? Outcome.timedOut(request, run)
             : Outcome.ended(request, run, status);
     }
@@ -738,6 +772,11 @@ final class Outcome {
         return namesCommand ? text + ": " + Text.oneLine(command) : text;
     }
 
+    /** Whether somebody should see what the command printed, also with --exit-zero. */
+    boolean wentWrong() {
+        return exitStatus != ExitStatus.OK || ending == Ending.FAILED || ending == Ending.TIMEOUT;
+    }
+
     /** The counter after this request, or -1 when it was not counted: a report starts it again at 0. */
     long counter() {
         return ending == Ending.THRESHOLD ? 0 : contentions;
@@ -763,11 +802,17 @@ final class Outcome {
             + " after " + Text.duration(request.timeout.toMillis()) + " (--timeout) and was terminated", true, run);
     }
 
-    /** @param run or null when the command did not start */
-    static Outcome stopped(Run run, Execution.StopSignal signal) {
-        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), "stopped by SIG"
-            + signal.name() + (run == null ? " before the command started" : " after "
-            + Text.duration(run.durationMillis()) + ", all processes of the command are gone"), true, run);
+    /** A request whose command did not start. */
+    static Outcome stopped(Execution.StopSignal signal) {
+        return stopped(null, signal, null);
+    }
+
+    /** @param run or null when the command did not start @param replacedBy who wanted it, or null */
+    static Outcome stopped(Run run, Execution.StopSignal signal, String replacedBy) {
+        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), (replacedBy == null
+            ? "stopped by SIG" + signal.name() : "replaced by " + replacedBy) + (run == null
+            ? " before the command started" : " after " + Text.duration(run.durationMillis())
+            + ", all processes of the command are gone"), true, run);
         outcome.signal = signal.name();
         return outcome;
     }
@@ -835,6 +880,7 @@ final class Outcome {
 final class LockFile {
     /** The locks that this JVM holds: asked before any lock file is opened. */
     private static final Map<Path, Holder> HELD = new ConcurrentHashMap<>();
+    private static final String REPLACED_BY = "replaced-by=";
 
     private final Path path;
     private final Holder holder;
@@ -1049,6 +1095,27 @@ final class LockFile {
                     file.close();
                 }
             }
+        }
+    }
+
+    /** Tells the holder, in its record, who is about to end its run; without it the run ends as well. */
+    static void noteReplacement(Path path, Holder by) {
+        try (FileChannel file = FileChannel.open(path, StandardOpenOption.WRITE, StandardOpenOption.APPEND,
+            LinkOption.NOFOLLOW_LINKS)) {
+            RegularFiles.append(file, (REPLACED_BY + by.describe() + "\n").getBytes(StandardCharsets.UTF_8));
+        } catch (IOException e) {
+            // it then says that it was stopped by a signal
+        }
+    }
+
+    /** Who has ended this run by --replace, or null. */
+    String replacedBy() {
+        try {
+            String text = file.read(Holder.MAX_LENGTH);
+            int at = text.lastIndexOf("\n" + REPLACED_BY);
+            return at < 0 ? null : text.substring(at + 1 + REPLACED_BY.length()).strip();
+        } catch (IOException e) {
+            return null;
         }
     }
 
@@ -1340,6 +1407,10 @@ final class LockedFile implements AutoCloseable {
         channels.add(channel);
     }
 
+    String read(int maxBytes) throws IOException {
+        return RegularFiles.read(channels.get(0), maxBytes);
+    }
+
     /** Replaces the content and forces it to the disk. */
     void write(String text) throws IOException {
         channels.get(0).truncate(0);
@@ -1378,7 +1449,7 @@ record Holder(String runId, ProcessId process, String pidNamespace, String host,
     /** The run ids of the taskrunners around this one, separated by blanks. */
     static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
     static final String MAGIC = "taskrunner-lock 1\n";
-    private static final int MAX_LENGTH = 4096;
+    static final int MAX_LENGTH = 4096;
 
     static Holder self() {
         ProcessId self = Processes.self();
@@ -2165,6 +2236,10 @@ final class Log {
     private final boolean toJournal = stderrIsJournal();
     private boolean fileFailed;
     private QuietOutput quietOutput;
+    /** Whether the outcome was logged: what comes later is about notifications. */
+    private boolean ended;
+    /** With --quiet, when nothing went wrong. */
+    private boolean silent;
 
     Log(Request request, Holder holder) {
         this.request = request;
@@ -2216,8 +2291,11 @@ final class Log {
             outcome.error.printStackTrace(new PrintWriter(trace, true));
             toStderr(trace.toString());
         }
+        ended = true;
         if (quietOutput != null) {
-            quietOutput.close(outcome.exitStatus != ExitStatus.OK);
+            quietOutput.close(outcome.wentWrong());
+            quietOutput = null;
+            silent = !outcome.wentWrong();
         }
     }
 
@@ -2253,6 +2331,11 @@ final class Log {
                 .put("message", message).put("run_id", holder.runId())
                 .put("lockfile", request.task.lockFile().toString());
             line = (more == null ? json : json.putAll(more)) + "\n";
+        }
+        if (ended && request.jsonLog) {
+            // the log's last line is the outcome
+            toStderr(ofStderr);
+            return;
         }
         boolean inFile = request.logFile != null && !fileFailed && toFile(line);
         if (!inFile && request.jsonLog) {
@@ -2300,7 +2383,9 @@ final class Log {
     }
 
     private void toStderr(String text) {
-        print(text.getBytes(StandardCharsets.UTF_8), System.err);
+        if (!silent) {
+            print(text.getBytes(StandardCharsets.UTF_8), System.err);
+        }
     }
 
     /** Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting. */
@@ -2668,10 +2753,8 @@ final class Options {
     static final Command RUN = new Command("taskrunner",
         "Runs a command under a lock file so that only one instance runs at a time. Requests that find the lock held"
             + " are counted; beyond the threshold they are reported as an error.",
-        List.of("taskrunner --lockfile FILE --threshold N --counter-file FILE [OPTION...] --command CMD",
-            "       taskrunner --lockfile FILE --threshold N --counter-file FILE [OPTION...] -- CMD ARG...",
-            "       taskrunner @FILE",
-            "       taskrunner status | unlock | completion | install | uninstall [--help]"),
+        List.of("taskrunner OPTION... --command CMD", "       taskrunner OPTION... -- CMD ARG...",
+            "       taskrunner @FILE", "       taskrunner status | unlock | completion | install | uninstall [--help]"),
         null, REQUEST,
         List.of("", "Durations: 90, 0.5s, 500ms, 15m, 1h30m, 1d, 1w or ISO-8601 (PT15M).",
             "@FILE, where an option may stand: arguments from FILE, with quotes and # comments as in sh.", "",
@@ -2805,7 +2888,7 @@ record Arguments(Command command, Map<String, String> values, String parameter, 
         List<String> words = end < expanded.size() ? expanded.subList(end + 1, expanded.size()) : null;
         List<String> options = expanded.subList(0, Math.min(end, expanded.size()));
         if (words != null && command.option("--command") == null) {
-            throw new UsageException(command, command.name() + " takes no command after --");
+            throw new UsageException(command, "takes no command after --");
         }
         Arguments plain = plain(command, options.subList(command == commands.get(0) ? 0 : 1, options.size()), words);
         return plain != null ? plain : Picocli.parse(commands, options, words);
@@ -3198,13 +3281,48 @@ final class Picocli {
         String argument = e.getUnmatched().get(0);
         boolean option = e.isUnknownOption();
         String name = option && argument.indexOf('=') > 0 ? argument.substring(0, argument.indexOf('=')) : argument;
-        List<String> similar = e.getSuggestions();
-        if (!option && args.indexOf(argument) > 0) {
-            return "unexpected argument '" + argument + (args.contains("--command")
-                ? "': the command is one argument: quote it, or put it after --" : "': a command goes after --");
+        CommandLine cli = e.getCommandLine();
+        String similar = similar(name, option ? cli.getCommandSpec().optionsMap().keySet()
+            : cli.getSubcommands().keySet());
+        if (!option && (args.indexOf(argument) > 0 || similar == null)) {
+            return "unexpected argument '" + argument + "'" + (!cli.getCommandSpec().optionsMap().containsKey("--command")
+                ? "" : args.contains("--command") ? ": the command is one argument: quote it, or put it after --"
+                : ": a command goes after --");
         }
-        return "unknown " + (option ? "option " : "command ") + name + (similar.isEmpty() ? ""
-            : "; did you mean " + String.join(" or ", similar.subList(0, Math.min(2, similar.size()))) + "?");
+        return "unknown " + (option ? "option " : "command ") + name + (similar == null ? ""
+            : "; did you mean " + similar + "?");
+    }
+
+    /** What a person may have meant, or null: what begins so, or differs by few characters. */
+    private static String similar(String name, Set<String> candidates) {
+        String best = null;
+        int least = 1 + name.length() / 3;
+        for (String candidate : candidates) {
+            int distance = candidate.startsWith(name) ? 0 : distance(name, candidate);
+            if (distance < least) {
+                least = distance;
+                best = candidate;
+            }
+        }
+        return best;
+    }
+
+    /** How many characters must be inserted, deleted or replaced (Levenshtein). */
+    private static int distance(String one, String other) {
+        int[] row = new int[other.length() + 1];
+        for (int j = 0; j < row.length; j++) {
+            row[j] = j;
+        }
+        for (int i = 1; i <= one.length(); i++) {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j < row.length; j++) {
+                int replaced = diagonal + (one.charAt(i - 1) == other.charAt(j - 1) ? 0 : 1);
+                diagonal = row[j];
+                row[j] = Math.min(replaced, Math.min(row[j], row[j - 1]) + 1);
+            }
+        }
+        return row[other.length()];
     }
 
     static void usage(List<Command> commands, String name, PrintWriter out) {
@@ -3347,17 +3465,17 @@ class TaskException extends Exception {
 final class UsageException extends TaskException {
     private static final long serialVersionUID = 1;
 
-    private final String command;
-    /** Whether the whole help is shown: who left out what is required may not know what there is. */
-    private final boolean withHelp;
+    final Command command;
+    /** Whether the whole help is shown: who leaves out what is required may not know what there is. */
+    final boolean isMissing;
 
-    private UsageException(Command command, boolean withHelp, String message) {
+    private UsageException(Command command, boolean isMissing, String message) {
         super(ExitStatus.USAGE, message, null);
-        this.command = command.name();
-        this.withHelp = withHelp;
+        this.command = command;
+        this.isMissing = isMissing;
     }
 
-    /** @param command whose help shows how it is right */
+    /** @param command the command whose help shows how it is right */
     UsageException(Command command, String message) {
         this(command, false, message);
     }
@@ -3365,19 +3483,44 @@ final class UsageException extends TaskException {
     static UsageException missing(Command command, String message) {
         return new UsageException(command, true, message);
     }
+}
 
-    /** Prints on stderr what is wrong and where to read how it is right; returns the exit status. */
-    int show(List<Command> commands) {
+/** How an error reaches the user of either program. */
+final class Errors {
+    /**
+     * Prints on stderr what is wrong, and for a wrong command line where to read how it is right; for a plugin in its
+     * one line on stdout. Returns the exit status.
+     *
+     * @param commands of the program, its own first
+     * @param verbose whether a stack trace follows
+     * @param args the command line
+     */
+    static int print(List<Command> commands, Throwable error, boolean verbose, String... args) {
         String program = commands.get(0).name();
-        String name = command.equals(program) ? program : program + " " + command;
-        if (withHelp) {
-            Picocli.usage(commands, command, new PrintWriter(System.err, true));
+        String message = error instanceof TaskException ? error.getMessage()
+            : "internal error: " + error + "; --verbose shows where";
+        if (args.length > 0 && args[0].equals("status") && List.of(args).contains("--nagios")) {
+            return Status.plugin(Status.UNKNOWN, message, "");
         }
-        System.err.println(program + ": " + Text.oneLine(getMessage()));
-        if (!withHelp) {
-            System.err.println("try '" + name + " --help'");
+        if (error instanceof UsageException usage) {
+            String command = usage.command.name();
+            if (usage.isMissing) {
+                Picocli.usage(commands, command, new PrintWriter(System.err, true));
+            }
+            System.err.println(program + ": " + (command.equals(program) ? "" : command + ": ") + Text.oneLine(message));
+            if (!usage.isMissing) {
+                System.err.println("try '" + program + (command.equals(program) ? "" : " " + command) + " --help'");
+            }
+            return usage.exitStatus;
         }
-        return exitStatus;
+        System.err.println(program + ": " + Text.printable(message));
+        if (verbose) {
+            error.printStackTrace();
+        }
+        return error instanceof TaskException expected ? expected.exitStatus : ExitStatus.INTERNAL;
+    }
+
+    private Errors() {
     }
 }
 
@@ -3847,16 +3990,17 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 }
             }
             if (Files.isDirectory(data)) {
-                try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "{*.{jar,jsa,aot,new}," + MANIFEST + "}")) {
+                try (DirectoryStream<Path> own = Files.newDirectoryStream(data, "*.{jar,jsa,aot,new}")) {
                     for (Path file : own) {
                         Files.delete(file);
                     }
                 }
+                Files.deleteIfExists(manifest);
                 any = true;
                 System.out.println(data.toFile().delete() ? "removed " + data : "left " + data + ", which is not empty");
             }
             if (!any) {
-                System.out.println("no " + name + " is installed in " + data + " or at " + launcher(arguments)
+                System.out.println("no " + name + " launcher at " + launcher(arguments)
                     + "; give its directory: --bin DIR");
             }
             return ExitStatus.OK;

@@ -44,7 +44,7 @@ final class AuditedRun {
             case CONTENTION -> "CONTENDED";
             case THRESHOLD -> "THRESHOLD_EXCEEDED";
             case ERROR -> outcome.error.isOfCounter ? "COUNTER_ERROR"
-                : outcome.exitStatus == ExitStatus.CANNOT_START ? "EXIT_" + outcome.exitStatus : "LOCK_ERROR";
+                : outcome.exitStatus >= ExitStatus.CANNOT_START ? "EXIT_" + outcome.exitStatus : "LOCK_ERROR";
             default -> outcome.ending.name();
         };
     }

@@ -69,7 +69,7 @@ public class taskrunnerbatch {
         join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options,"
             + " messages and, line by line, output, not in paths; such an execution cannot be restarted"),
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half (default: 10485760)")),
-        join(Options.RUN.details().subList(0, 2), "Exit status 69: the repository cannot be reached; nothing was run."));
+        join(Options.RUN.details().subList(0, 3), "Exit status 69: the repository cannot be reached; nothing was run."));
 
     static final List<Command> COMMANDS = Options.with(List.of(RUN,
         new Command("run", "Runs the command (the default).", List.of(NAME + " [run] --command CMD ..."), null, RUN.options(), RUN.details()),
@@ -86,7 +86,7 @@ public class taskrunnerbatch {
             List.of(new Option("--older-than", "DURATION", null, "those that ended longer ago, such as 90d"),
                 new Option("--keep", "N", null, "keep the newest N of each task in any case (default: 0)"), ungrouped(REPOSITORY), VERBOSE),
             List.of()),
-        Options.STATUS), Installation.commands(NAME));
+        Options.STATUS, Options.UNLOCK, Options.COMPLETION), Installation.commands(NAME));
 
     private static final Installation INSTALLATION = new Installation(NAME, "taskrunnerbatch",
         join(Installation.TASKRUNNER.jvmOptions(), "--enable-native-access=ALL-UNNAMED"), "BatchTraining");
@@ -115,16 +115,9 @@ public class taskrunnerbatch {
         Arguments arguments = null;
         try {
             arguments = Arguments.parse(COMMANDS, args);
-            return arguments == null ? ExitStatus.OK : run(arguments);
-        } catch (UsageException e) {
-            return e.show(COMMANDS);
+            return arguments == null ? taskrunner.printed(ExitStatus.OK, COMMANDS) : run(arguments);
         } catch (TaskException | RuntimeException | Error e) {
-            boolean expected = e instanceof TaskException;
-            System.err.println(NAME + ": " + (expected ? e.getMessage() : "internal error: " + e + "; --verbose shows where"));
-            if (arguments != null && arguments.has("--verbose")) {
-                e.printStackTrace();
-            }
-            return expected ? ((TaskException) e).exitStatus : ExitStatus.INTERNAL;
+            return Errors.print(COMMANDS, e, arguments != null && arguments.has("--verbose"), args);
         }
     }
 
@@ -141,9 +134,13 @@ public class taskrunnerbatch {
             case "purge":
                 return purge(arguments);
             case "status":
-                return Status.run(arguments);
+                return taskrunner.printed(Status.run(arguments), COMMANDS);
+            case "unlock":
+                return taskrunner.printed(Status.unlock(arguments), COMMANDS);
+            case "completion":
+                return taskrunner.printed(Documentation.completion(COMMANDS, arguments), COMMANDS);
             case "install":
-                return INSTALLATION.install(arguments);
+                return INSTALLATION.install(COMMANDS, arguments);
             case "uninstall":
                 return INSTALLATION.uninstall(arguments);
             default:

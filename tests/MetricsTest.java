@@ -18,27 +18,47 @@ class MetricsTest extends TaskTest {
     void theMetricsFileIsInPrometheusTextFormat() throws IOException {
         Path metrics = directory.resolve("task.prom");
         task.request("sleep 0.1", "--metrics-file", metrics.toString()).run().exitedWith(0);
-        String label = "{lockfile=\"" + task.lock + "\"} ";
+        String label = "lockfile=\"" + task.lock + "\"";
         String text = Program.read(metrics);
         assertEquals("""
+            # HELP taskrunner_running 1 from the start of the command to its end
+            # TYPE taskrunner_running gauge
+            taskrunner_running{@} 0
             # HELP taskrunner_last_start_timestamp_seconds when the command was last started
             # TYPE taskrunner_last_start_timestamp_seconds gauge
-            taskrunner_last_start_timestamp_seconds@TIME
-            # HELP taskrunner_last_success_timestamp_seconds when the command last succeeded
+            taskrunner_last_start_timestamp_seconds{@} TIME
+            # HELP taskrunner_last_success_timestamp_seconds when the command last succeeded, 0 before the first time
             # TYPE taskrunner_last_success_timestamp_seconds gauge
-            taskrunner_last_success_timestamp_seconds@TIME
+            taskrunner_last_success_timestamp_seconds{@} TIME
             # HELP taskrunner_last_duration_seconds how long the command last ran
             # TYPE taskrunner_last_duration_seconds gauge
-            taskrunner_last_duration_seconds@TIME
-            # HELP taskrunner_last_exit_status exit status of the last run or error
+            taskrunner_last_duration_seconds{@} TIME
+            # HELP taskrunner_last_exit_status exit status of the last run, report or error
             # TYPE taskrunner_last_exit_status gauge
-            taskrunner_last_exit_status@0
-            # HELP taskrunner_contentions contentions since the lock was last acquired or the threshold last reported
+            taskrunner_last_exit_status{@} 0
+            # HELP taskrunner_last_cpu_seconds CPU time of the last run, of the processes that it waited for
+            # TYPE taskrunner_last_cpu_seconds gauge
+            taskrunner_last_cpu_seconds{mode="user",@} TIME
+            taskrunner_last_cpu_seconds{mode="system",@} TIME
+            # HELP taskrunner_contentions contentions since the lock was last acquired; at a report the number reported
             # TYPE taskrunner_contentions gauge
-            taskrunner_contentions@0
+            taskrunner_contentions{@} 0
             # HELP taskrunner_threshold contentions that are tolerated
             # TYPE taskrunner_threshold gauge
-            taskrunner_threshold@2
+            taskrunner_threshold{@} 2
+            # HELP taskrunner_runs_total runs of the command by their outcome; errors without a run as well
+            # TYPE taskrunner_runs_total counter
+            taskrunner_runs_total{outcome="succeeded",@} 1
+            taskrunner_runs_total{outcome="failed",@} 0
+            taskrunner_runs_total{outcome="timeout",@} 0
+            taskrunner_runs_total{outcome="stopped",@} 0
+            taskrunner_runs_total{outcome="error",@} 0
+            # HELP taskrunner_contentions_total requests that found the lock held
+            # TYPE taskrunner_contentions_total counter
+            taskrunner_contentions_total{@} 0
+            # HELP taskrunner_reports_total contentions that were reported as an error
+            # TYPE taskrunner_reports_total counter
+            taskrunner_reports_total{@} 0
             """.replace("@", label), text.replaceAll("\\} [0-9]+\\.[0-9]{3}\n", "} TIME\n"));
         Map<String, Double> first = metrics(metrics);
         double now = System.currentTimeMillis() / 1000.0;
@@ -57,6 +77,7 @@ class MetricsTest extends TaskTest {
         task.request("true", "--metrics-file", metrics.toString()).run().exitedWith(0);
         Map<String, Double> contended = new TreeMap<>(failed);
         contended.put("contentions", 1.0);
+        contended.put("contentions_total", 1.0);
         assertEquals(contended, metrics(metrics));
         task.finish(holder);
         assertEquals("rw-r--r--", java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(metrics)));

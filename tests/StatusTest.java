@@ -38,8 +38,8 @@ class StatusTest extends TaskTest {
         assertTrue(Files.exists(task.lock), "status changes nothing");
 
         Files.writeString(task.lock, "");
-        task.status().run().exitedWith(20).outContains("it was not created by taskrunner").outContains("rm " + task.lock);
-        assertEquals("foreign", json(task.status("--json").run().exitedWith(20)).get("state"));
+        task.status().run().exitedWith(22).outContains("it was not created by taskrunner").outContains("rm " + task.lock);
+        assertEquals("foreign", json(task.status("--json").run().exitedWith(22)).get("state"));
         Files.writeString(task.counter, "no counter\n");
         task.status(counter).run().exitedWith(65).outIs("").errContains("counter file " + task.counter + " contains '");
         assertEquals("no counter\n", Program.read(task.counter));

@@ -39,7 +39,7 @@ class UsageTest extends TaskTest {
 
     @Test
     void aMalformedOptionIsRefusedBeforeAnythingIsTouched() {
-        String duration = "': give a duration such as 90, 90s, 15m, 2h, 1d or PT15M";
+        String duration = "': give a duration such as 90, 0.5s, 500ms, 15m, 1h30m, 1d, 1w or PT15M";
         refused("invalid --wait 'soon" + duration, with("--wait", "soon"));
         refused("invalid --timeout '" + duration, with("--timeout", ""));
         refused("invalid --kill-after '-1" + duration, with("--kill-after", "-1"));
@@ -49,16 +49,16 @@ class UsageTest extends TaskTest {
         refused("--command is empty", with("--command", " \n "));
         refused("--lockfile is empty", with("--lockfile", ""));
         refused("invalid --counter-file 'counts/': give a file, not a directory", with("--counter-file", "counts/"));
-        refused("unknown option: '--frobnicate'", with("--frobnicate", null));
-        refused("unmatched argument at index 8: 'extra'", with("extra", null));
+        refused("unknown option --frobnicate", with("--frobnicate", null));
+        refused("unexpected argument 'extra': the command is one argument: quote it, or put it after --", with("extra", null));
         refused("missing required parameter for option '--notify' (CMD)", with("--notify", null));
     }
 
     @Test
     void statusRefusesToGuess() {
-        assertEquals(HelpTest.STATUS_HELP + "taskrunner: missing --lockfile\n",
+        assertEquals(HelpTest.STATUS_HELP + "taskrunner: status: missing --lockfile\n",
             taskrunner("status").run().exitedWith(64).outIs("").err());
-        assertEquals(HelpTest.STATUS_HELP + "taskrunner: --threshold and --counter-file go together\n",
+        assertEquals("taskrunner: status: --threshold and --counter-file go together\ntry 'taskrunner status --help'\n",
             taskrunner("status", "--lockfile", "task.lock", "--threshold", "1").run().exitedWith(64).outIs("").err());
     }
 
@@ -73,7 +73,15 @@ class UsageTest extends TaskTest {
         assertEquals(Duration.ofMinutes(15), Arguments.parseDuration("PT15M"));
         assertEquals(Duration.ofMillis(1500), Arguments.parseDuration("PT1.5S"));
         assertEquals(Duration.ofHours(36), Arguments.parseDuration("P1DT12H"));
-        for (String text : List.of("", "s", "-1", "-1s", "+1", "1.5s", "1w", "1 s", " 1", "1S", "P", "PT", "PT-1S", "9223372036854775807",
+        assertEquals(Duration.ofMillis(500), Arguments.parseDuration("500ms"));
+        assertEquals(Duration.ofMillis(500), Arguments.parseDuration("0.5s"));
+        assertEquals(Duration.ofMillis(1500), Arguments.parseDuration("1.5"));
+        assertEquals(Duration.ofMinutes(15), Arguments.parseDuration("15min"));
+        assertEquals(Duration.ofMinutes(90), Arguments.parseDuration("1h30m"));
+        assertEquals(Duration.ofMinutes(90), Arguments.parseDuration("1.5h"));
+        assertEquals(Duration.ofDays(7), Arguments.parseDuration("1w"));
+        assertEquals(Duration.ofMillis(694_861_001), Arguments.parseDuration("1w1d1h1m1s1ms"));
+        for (String text : List.of("", "s", "-1", "-1s", "+1", "1.5.5s", "1x", "h1", "1m1h", "1h1h", "1h30", ".", "1e3", "1 s", " 1", "1S", "P", "PT", "PT-1S", "9223372036854775807",
             "9223372036854775808", "9223372036854775807d", "PT9223372036854775807H", "٣s")) {
             assertNull(Arguments.parseDuration(text), text);
         }
@@ -99,13 +107,13 @@ class UsageTest extends TaskTest {
 
     @Test
     void textThatTheLocaleCannotCarryIsRefused() throws IOException {
-        String remedy = " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8, in a crontab as a line of its own\n";
-        assertEquals(HelpTest.HELP + "taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
+        String remedy = " contains non-ASCII characters, which the locale cannot encode: set LC_ALL=C.UTF-8, in a crontab as a line of its own\ntry 'taskrunner --help'\n";
+        assertEquals("taskrunner: --command" + remedy, utf8("--command", "touch ran # \\303\\251", with("--command", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
-        assertEquals(HelpTest.HELP + "taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
+        assertEquals("taskrunner: --lockfile" + remedy, utf8("--lockfile", "t\\303\\242che.lock", with("--lockfile", null))
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         Path file = Files.writeString(directory.resolve("arguments"), "--command 'touch ran # é'\n");
-        assertEquals(HelpTest.HELP + "taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
+        assertEquals("taskrunner: --command" + remedy, request(with("--command", null)).with("@" + file)
             .env("LC_ALL", "C").run().exitedWith(64).outIs("").err());
         assertNothingTouched();
     }
@@ -176,8 +184,11 @@ class UsageTest extends TaskTest {
         return request(arguments).underShell("exec \"$@\" " + option + " \"$(printf \"" + format.replace("\"", "\\\"") + "\")\"");
     }
 
+    /** Only who leaves out what is required gets the whole help; all other mistakes take two lines. */
     private void refused(String why, List<String> arguments) {
-        request(arguments).run().exitedWith(64).outIs("").errIs(HelpTest.HELP + "taskrunner: " + why + "\n");
+        boolean missing = why.startsWith("missing --");
+        request(arguments).run().exitedWith(64).outIs("").errIs((missing ? HelpTest.HELP : "") + "taskrunner: " + why + "\n"
+            + (missing ? "" : "try 'taskrunner --help'\n"));
         assertNothingTouched();
     }
 
