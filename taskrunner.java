@@ -705,6 +705,11 @@ final class Execution {
         return outcome;
     }
 
+    /** The stale lock that this request recovered, or null. */
+    LockState recovered() {
+        return recovered;
+    }
+
     /** Ends the request with an error of its caller's. */
     void fail(TaskException error) {
         outcome = Outcome.error(run, error);
@@ -2299,6 +2304,10 @@ final class Log {
         }
     }
 
+    boolean isQuiet() {
+        return request.quiet;
+    }
+
     /** With {@code --quiet}, lets the command write where its output is buffered. */
     void bufferOutput(ProcessBuilder builder) {
         if (quietOutput != null) {
@@ -2388,19 +2397,24 @@ final class Log {
         }
     }
 
-    /** Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting. */
-    void print(byte[] bytes, OutputStream stream) {
+    /**
+     * Shows output of the command, or buffers it. A reader that is slow keeps only who writes to it waiting.
+     *
+     * @return false when nobody reads it any more (EPIPE)
+     */
+    boolean print(byte[] bytes, OutputStream stream) {
         synchronized (this) {
             if (quietOutput != null) {
                 quietOutput.write(bytes);
-                return;
+                return true;
             }
         }
         try {
             stream.write(bytes);
             stream.flush();
+            return true;
         } catch (IOException e) {
-            // nobody reads it any more
+            return !String.valueOf(e.getMessage()).contains("Broken pipe");
         }
     }
 }
