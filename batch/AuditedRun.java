@@ -1,30 +1,39 @@
 import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 
 /** An execution request and its row in the audit repository. */
 final class AuditedRun {
-    /** How long the end of a run waits for a database that is gone, before the row goes to a spool file. */
-    private static final Duration PATIENCE = Duration.ofSeconds(30);
+    /** The lock is held and the command waits: the database may take no longer. */
+    private static final Duration WAIT_BEFORE_COMMAND = Duration.ofSeconds(1);
+    private static final Duration WAIT_FOR_DELIVERY = Duration.ofSeconds(5);
+    /** How long the end of a run tries to deliver the outcome; after that the spool keeps it. */
+    private static final Duration RETRY_TIMEOUT = Duration.ofSeconds(30);
+    private static final Duration RETRY_INTERVAL = Duration.ofMillis(500);
     private static final Map<String, AuditedRun> RUNS = new ConcurrentHashMap<>();
 
     final Execution execution;
     private final Repository repository;
     private final RequestRow row;
     private final OutputFile output;
-    private final File workingFolder;
+    private final File workingDirectory;
+    private JobRunner runner;
     private long id;
     private String acquired;
 
-    /** @param workingFolder of the command, or null for that of this process */
-    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, File workingFolder) {
+    /** @param workingDirectory of the command, or null for that of this process */
+    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, File workingDirectory) {
         this.execution = execution;
         this.repository = repository;
         this.row = row;
         this.output = output;
-        this.workingFolder = workingFolder;
+        this.workingDirectory = workingDirectory;
         RUNS.put(row.runId(), this);
     }
 
@@ -40,7 +49,8 @@ final class AuditedRun {
     /** The exit status of the job for an outcome. */
     static String exitStatus(Outcome outcome) {
         return switch (outcome.ending) {
-            case FAILED -> outcome.signal == null ? "EXIT_" + outcome.status : "SIGNAL_" + (outcome.status - ExitStatus.SIGNAL);
+            case FAILED -> outcome.signal == null ? "EXIT_" + outcome.status
+                : "SIGNAL_" + (outcome.status - ExitStatus.SIGNAL);
             case CONTENTION -> "CONTENDED";
             case THRESHOLD -> "THRESHOLD_EXCEEDED";
             case ERROR -> outcome.error.isOfCounter ? "COUNTER_ERROR"
@@ -49,8 +59,8 @@ final class AuditedRun {
         };
     }
 
-    /** A restart that found the lock held leaves the execution it restarts as restartable as it was: only FAILED and STOPPED ones are. */
-    private String batchStatus(Outcome outcome) {
+    /** A restart that met a held lock leaves the execution that it restarts as restartable as it was. */
+    String batchStatus(Outcome outcome) {
         return switch (outcome.ending) {
             case SUCCEEDED -> "COMPLETED";
             case CONTENTION -> row.restartedFrom() == null ? "COMPLETED" : "FAILED";
@@ -64,45 +74,101 @@ final class AuditedRun {
         return outcome.message(row.command());
     }
 
-    /** Runs the job execution that was created with the id, and writes how it ended; returns the exit status of the process. */
-    int run(JobRunner runner, long executionId) {
+    /** Runs the job execution that was written with the id, and writes how it ended; returns the process's exit status. */
+    int run(JobRunner jobRunner, long executionId) {
+        runner = jobRunner;
         id = executionId;
-        execution.log.info("execution", "job execution " + id + " in " + repository.location());
+        execution.log.info("execution", "job execution " + id + " in " + repository.database());
+        if (!execution.request.wait.isZero()) {
+            repository.release();
+        }
         Throwable fault = null;
         try {
-            runner.run();
+            runner.run(row.runId());
         } catch (RuntimeException | Error e) {
             fault = e;
         }
         execution.releaseLock();
-        Outcome outcome = execution.outcome();
-        if (outcome == null) {
+        if (execution.outcome() == null) {
             String message = "internal error: the job ended without an outcome" + (fault == null ? "" : ": " + fault);
             execution.fail(new TaskException(ExitStatus.INTERNAL, message, fault));
-            outcome = execution.outcome();
         }
         output.close();
+        Spool.Entry ended = new Spool.Entry(row, result(execution.outcome()), runner.steps());
+        Path spooled = null;
+        RepositoryException undelivered = deliver(ended);
+        if (undelivered != null) {
+            spooled = spool(ended, undelivered);
+        }
         int exitStatus = execution.finish();
-        EndingRow ending = ending(outcome, exitStatus);
-        try {
-            if (!repository.end(id, row, acquired, ending, PATIENCE)) {
-                System.err.println("taskrunner-batch: audit repository " + repository.location() + " is gone: the outcome of job execution "
-                    + id + " is kept in " + repository.location().stateFolder() + " and written by the next run");
-            }
-        } catch (RepositoryException e) {
-            System.err.println("taskrunner-batch: " + e.getMessage() + "; job execution " + id + " ended " + ending.batchStatus() + ", "
-                + ending.exitStatus() + " at " + ending.ended() + ", but its row will say KILLED");
+        if (undelivered == null || retry(ended, spooled)) {
+            Spool.deliver(repository);
         }
         return exitStatus;
     }
 
-    private EndingRow ending(Outcome outcome, int exitStatus) {
-        Long counter = outcome.contentions >= 0 ? Long.valueOf(outcome.counter())
+    /** @return null when it was delivered, else why not */
+    private RepositoryException deliver(Spool.Entry ended) {
+        try {
+            repository.patience(WAIT_FOR_DELIVERY);
+            repository.end(ended.request(), ended.result(), ended.steps());
+            return null;
+        } catch (RepositoryException e) {
+            return e;
+        }
+    }
+
+    /** So that it survives whatever happens while it waits. @return the file, or null */
+    private Path spool(Spool.Entry ended, RepositoryException why) {
+        try {
+            return Spool.write(repository, ended);
+        } catch (IOException e) {
+            ResultRow result = ended.result();
+            say(why.getMessage() + "; nor can the outcome be kept in " + repository.database().stateDirectory() + ": "
+                + Text.reason(e) + "; job execution " + id + " ended " + result.batchStatus() + ", " + result.exitStatus()
+                + " at " + result.endTime() + ", but its row will say LOST");
+            return null;
+        }
+    }
+
+    /** @return whether it was delivered */
+    private boolean retry(Spool.Entry ended, Path spooled) {
+        long deadline = System.nanoTime() + RETRY_TIMEOUT.toNanos();
+        RepositoryException why;
+        do {
+            try {
+                Thread.sleep(RETRY_INTERVAL.toMillis());
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+            why = deliver(ended);
+        } while (why != null && !why.isRefusal && System.nanoTime() < deadline && !Thread.interrupted());
+        if (why == null && spooled != null) {
+            try {
+                Files.deleteIfExists(spooled);
+            } catch (IOException e) {
+                // it is delivered once more, which changes nothing
+            }
+        } else if (spooled != null) {
+            say("the outcome of job execution " + id + " is kept in " + spooled + " and delivered by the next run: "
+                + why.getMessage());
+        }
+        return why == null;
+    }
+
+    private static void say(String message) {
+        System.err.println(taskrunnerbatch.NAME + ": " + Text.printable(message));
+    }
+
+    private ResultRow result(Outcome outcome) {
+        Long contentions = outcome.contentions >= 0 ? Long.valueOf(outcome.counter())
             : acquired != null && execution.request.task.threshold() > 0 ? Long.valueOf(0) : null;
         LockState met = outcome.lockState;
         String holder = met == null ? null : met.holder() == null ? met.kind().text() : met.holder().describe();
-        return new EndingRow(batchStatus(outcome), exitStatus(outcome), exitStatus, counter, holder, message(outcome),
-            Repository.time(Instant.now()));
+        Run run = outcome.run;
+        return new ResultRow(batchStatus(outcome), exitStatus(outcome), acquired,
+            run == null ? null : Text.time(run.startedMillis()), run == null ? null : run.durationMillis(),
+            outcome.exitStatus, contentions, holder, message(outcome), output.note(), Repository.time(Instant.now()));
     }
 
     boolean acquireLock() {
@@ -110,16 +176,28 @@ final class AuditedRun {
             return false;
         }
         acquired = Repository.time(Instant.now());
-        repository.acquired(id, acquired);
-        repository.write(() -> Settlement.ofTask(repository, execution.holder.host(), row.lockFile(), id));
         return true;
     }
 
-    /** Runs the command with its output through pipes, to this process's own and into the output file. */
+    /**
+     * Runs the command with its output through pipes, to this process's own and into the output file. Before it starts, the
+     * repository is told: when that cannot be done in time, the end makes up for it.
+     */
     void runCommand() {
-        ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT).directory(workingFolder);
+        try {
+            repository.patience(WAIT_BEFORE_COMMAND);
+            repository.acquired(id, acquired, runner == null ? List.of() : runner.steps());
+            Reconciliation.ofTask(repository, row.lockFile(), row.runId(), execution.recovered());
+        } catch (RepositoryException e) {
+            execution.log.warn("repository", e.getMessage() + "; the command runs, its outcome is written at the end");
+        }
+        repository.release();
+        ProcessBuilder builder = new ProcessBuilder().redirectInput(ProcessBuilder.Redirect.INHERIT)
+            .directory(workingDirectory);
         execution.log.bufferOutput(builder);
-        builder.redirectErrorStream(false).redirectOutput(ProcessBuilder.Redirect.PIPE).redirectError(ProcessBuilder.Redirect.PIPE);
+        builder.redirectErrorStream(output.onePipe)
+            .redirectOutput(ProcessBuilder.Redirect.PIPE)
+            .redirectError(ProcessBuilder.Redirect.PIPE);
         execution.runCommand(builder, output);
     }
 

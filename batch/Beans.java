@@ -9,6 +9,7 @@ import jakarta.enterprise.inject.spi.Bean;
 import jakarta.enterprise.inject.spi.BeanManager;
 import org.jberet.creation.AbstractArtifactFactory;
 import org.jboss.weld.bootstrap.WeldBootstrap;
+import org.jboss.weld.bootstrap.api.CDI11Bootstrap;
 import org.jboss.weld.bootstrap.api.Environments;
 import org.jboss.weld.bootstrap.spi.BeansXml;
 import org.jboss.weld.environment.deployment.WeldBeanDeploymentArchive;
@@ -44,7 +45,7 @@ final class Beans extends AbstractArtifactFactory {
         classes.add(BatchInjection.class);
         WeldBeanDeploymentArchive archive = new WeldBeanDeploymentArchive("taskrunner", Set.of(), null, BeansXml.EMPTY_BEANS_XML, Set.of(),
             classes);
-        WeldBootstrap weld = new WeldBootstrap();
+        CDI11Bootstrap weld = new WeldBootstrap();
         weld.startContainer("taskrunner", Environments.SE, new WeldDeployment(new WeldResourceLoader(), weld, new HashSet<>(Set.of(archive)),
             List.of()));
         weld.startInitialization().deployBeans().validateBeans().endInitialization();

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -12,12 +13,13 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
-import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
@@ -30,6 +32,9 @@ final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
     private static final int MAX_DRAIN_MILLIS = 1000;
     private static final int MAX_LINE = 65536;
+    private static final int FLUSH_MILLIS = 100;
+    /** What a run id may hold: it comes from the repository, and names a file to be read or deleted. */
+    private static final Pattern RUN_ID = Pattern.compile("[0-9A-Za-z]+-[0-9]+-[0-9a-f]+");
     /** Bytes; java.util.regex calls itself for each repetition of a group. */
     private static final long STACK_FOR_PATTERNS = 64L << 20;
     /** How often, 2 ms apart, nothing has come when only a background process can still have the pipe open. */
@@ -39,21 +44,50 @@ final class OutputFile implements Execution.Output {
 
     private final Path path;
     private final long half;
-    private final Pattern redact;
+    private final Redaction redaction;
     private final Log log;
+    /** Whether one pipe carries stdout and stderr, which keeps their order. */
+    final boolean onePipe;
     private final List<Pump> pumps = new ArrayList<>();
     private OutputStream file;
     private long inFile;
     private long leftOut;
     private boolean tail;
     private boolean closed;
+    /** Why it is not complete, or null. */
+    private String note;
+    /** Whose line is not complete yet, or null. */
+    private Pump unfinished;
 
-    /** @param limit bytes that are kept, at least 2 @param redact what is masked in the lines that are kept, or null */
-    OutputFile(Path path, long limit, Pattern redact, Log log) {
+    /** @param limit bytes that are kept, at least 2 @param redaction what is masked in the lines that are kept, or null */
+    OutputFile(Path path, long limit, Redaction redaction, Log log) {
         this.path = path;
         this.half = limit / 2;
-        this.redact = redact;
+        this.redaction = redaction;
         this.log = log;
+        this.onePipe = log.isQuiet() || isOnePlace();
+    }
+
+    /** Where the output of a run of this user is kept on this host; null when that is no run's id. */
+    static Path of(Path stateDirectory, String runId) {
+        return RUN_ID.matcher(runId).matches() ? stateDirectory.resolve("output").resolve(runId + ".log") : null;
+    }
+
+    /** What is missing of the output, or null. */
+    synchronized String note() {
+        return note;
+    }
+
+    /** Whether stdout and stderr go to one place, by device and inode. */
+    private static boolean isOnePlace() {
+        try {
+            Path out = Path.of("/proc/self/fd/1");
+            Path err = Path.of("/proc/self/fd/2");
+            return Files.getAttribute(out, "unix:dev").equals(Files.getAttribute(err, "unix:dev"))
+                && Files.getAttribute(out, "unix:ino").equals(Files.getAttribute(err, "unix:ino"));
+        } catch (IOException | RuntimeException e) {
+            return false;
+        }
     }
 
     private Path latest() {
@@ -71,10 +105,39 @@ final class OutputFile implements Execution.Output {
     @Override
     public void started(Process process) {
         pumps.add(new Pump(process.getInputStream(), FileDescriptor.out));
-        pumps.add(new Pump(process.getErrorStream(), FileDescriptor.err));
+        if (!onePipe) {
+            pumps.add(new Pump(process.getErrorStream(), FileDescriptor.err));
+        }
         for (Pump pump : pumps) {
             pump.setDaemon(true);
             pump.start();
+        }
+        if (!onePipe && redaction == null) {
+            Thread flusher = new Thread(this::flush, "output flusher");
+            flusher.setDaemon(true);
+            flusher.start();
+        }
+    }
+
+    /** Keeps the beginning of a line whose end does not come, as a prompt's. */
+    private void flush() {
+        try {
+            while (true) {
+                Thread.sleep(FLUSH_MILLIS);
+                synchronized (this) {
+                    if (closed) {
+                        return;
+                    }
+                    for (Pump pump : pumps) {
+                        if (pump.line.size() > 0 && System.nanoTime() - pump.since > FLUSH_MILLIS * 1_000_000L) {
+                            keepUnmasked(pump, pump.line.toByteArray());
+                            pump.line.reset();
+                        }
+                    }
+                }
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
     }
 
@@ -111,10 +174,11 @@ final class OutputFile implements Execution.Output {
         /** Even while it waits for output; {@code available()} would wait for the reader's monitor. */
         private volatile long reads;
         private final ByteArrayOutputStream line = new ByteArrayOutputStream();
+        private long since;
 
         /** Not by System.out, whose monitor would keep the end of this process waiting for who reads it. */
         Pump(InputStream from, FileDescriptor to) {
-            super(null, null, "output", redact == null ? 0 : STACK_FOR_PATTERNS);
+            super(null, null, "output", redaction == null ? 0 : STACK_FOR_PATTERNS);
             this.from = from;
             this.to = new FileOutputStream(to);
         }
@@ -132,12 +196,19 @@ final class OutputFile implements Execution.Output {
                 }
                 ends = 0;
                 byte[] bytes = Arrays.copyOf(buffer, n);
-                try {
-                    keep(this, bytes);
-                } catch (StackOverflowError e) {
-                    stopKeeping("--redact needs too deep a stack for it; write the pattern without a group that repeats");
+                keep(this, bytes);
+                if (!log.print(bytes, to)) {
+                    // the command gets SIGPIPE, as it would if it wrote there itself
+                    closeInput();
                 }
-                log.print(bytes, to);
+            }
+        }
+
+        private void closeInput() {
+            try {
+                from.close();
+            } catch (IOException e) {
+                // it is closed all the same
             }
         }
 
@@ -150,12 +221,13 @@ final class OutputFile implements Execution.Output {
         }
     }
 
-    /** With {@code --redact} whole lines are kept, masked; a line of more than 64 KiB in pieces. */
+    /** Whole lines are kept, so that those of stdout and stderr do not mix; a line of more than 64 KiB in pieces. */
     private synchronized void keep(Pump pump, byte[] bytes) {
-        if (redact == null) {
+        if (redaction == null && onePipe) {
             keep(bytes);
             return;
         }
+        pump.since = System.nanoTime();
         pump.line.writeBytes(bytes);
         byte[] all = pump.line.toByteArray();
         int end = all.length;
@@ -164,12 +236,31 @@ final class OutputFile implements Execution.Output {
         }
         pump.line.reset();
         pump.line.write(all, end, all.length - end);
-        keep(masked(Arrays.copyOf(all, end)));
+        if (redaction != null) {
+            keepMasked(Arrays.copyOf(all, end));
+        } else {
+            keepUnmasked(pump, Arrays.copyOf(all, end));
+        }
     }
 
-    private byte[] masked(byte[] lines) {
-        Matcher matcher = redact.matcher(new String(lines, StandardCharsets.UTF_8));
-        return matcher.find() ? matcher.replaceAll("***").getBytes(StandardCharsets.UTF_8) : lines;
+    private void keepUnmasked(Pump pump, byte[] bytes) {
+        if (bytes.length > 0) {
+            if (unfinished != null && unfinished != pump) {
+                keep(new byte[] {'\n'});
+            }
+            unfinished = bytes[bytes.length - 1] == '\n' ? null : pump;
+            keep(bytes);
+        }
+    }
+
+    private void keepMasked(byte[] lines) {
+        if (!closed) {
+            try {
+                keep(redaction.mask(new String(lines, StandardCharsets.UTF_8)).getBytes(StandardCharsets.UTF_8));
+            } catch (Redaction.Undecided e) {
+                stopKeeping(e.getMessage());
+            }
+        }
     }
 
     /** A full disk ends the keeping, not the command. */
@@ -178,9 +269,7 @@ final class OutputFile implements Execution.Output {
         try {
             while (from < bytes.length && !closed) {
                 if (file == null) {
-                    file = Files.newOutputStream(tail ? latest() : path, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING,
-                        StandardOpenOption.WRITE);
-                    Files.setPosixFilePermissions(tail ? latest() : path, java.nio.file.attribute.PosixFilePermissions.fromString("rw-------"));
+                    file = open(tail ? latest() : path);
                 }
                 int n = (int) Math.min(bytes.length - from, half - inFile);
                 file.write(bytes, from, n);
@@ -197,13 +286,21 @@ final class OutputFile implements Execution.Output {
                     tail = true;
                 }
             }
-        } catch (IOException | UnsupportedOperationException e) {
+        } catch (IOException e) {
             stopKeeping(Text.reason(e));
         }
     }
 
+    private OutputStream open(Path part) throws IOException {
+        Database.makePrivateDirectory(path.getParent());
+        Files.deleteIfExists(part);
+        return Channels.newOutputStream(Files.newByteChannel(part, Set.of(StandardOpenOption.CREATE_NEW,
+            StandardOpenOption.WRITE), Database.permissions("rw-------")));
+    }
+
     private synchronized void stopKeeping(String why) {
         closed = true;
+        note = "the output is not kept to its end: " + why;
         log.warn("output", "cannot keep the command's output in " + path + ": " + why);
     }
 
@@ -214,12 +311,10 @@ final class OutputFile implements Execution.Output {
     /** Makes one file of what was kept; what a background process prints from now on is not kept. */
     synchronized void close() {
         for (Pump pump : pumps) {
-            if (redact != null && !closed) {
-                try {
-                    keep(masked(pump.line.toByteArray()));
-                } catch (StackOverflowError e) {
-                    // an unmasked line is not kept
-                }
+            if (redaction != null) {
+                keepMasked(pump.line.toByteArray());
+            } else {
+                keepUnmasked(pump, pump.line.toByteArray());
             }
         }
         closed = true;
@@ -229,7 +324,20 @@ final class OutputFile implements Execution.Output {
             }
             join();
         } catch (IOException e) {
-            log.warn("output", "cannot keep the command's output in " + path + ": " + Text.reason(e));
+            stopKeeping(Text.reason(e));
+        }
+        if (note != null) {
+            mark();
+        }
+    }
+
+    /** Says at the file's end that something is missing: in the place of its last bytes, since the disk may be full. */
+    private void mark() {
+        byte[] mark = ("\n[" + note + "]\n").getBytes(StandardCharsets.UTF_8);
+        try (FileChannel channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+            channel.write(ByteBuffer.wrap(mark), Math.max(0, channel.size() - mark.length));
+        } catch (IOException e) {
+            // the row has the note
         }
     }
 
@@ -261,6 +369,57 @@ final class OutputFile implements Execution.Output {
                 for (long at = from; at < channel.size();) {
                     at += channel.transferTo(at, channel.size() - at, whole);
                 }
+            }
+        }
+    }
+
+    /** Reads what was kept from its beginning, also of one that was killed, or that still runs. */
+    static final class Reader {
+        private final Path path;
+        private final ByteBuffer buffer = ByteBuffer.allocate(65536);
+        private FileChannel part;
+        private final Set<Object> read = new HashSet<>();
+
+        /** @param path null: there is none */
+        Reader(Path path) throws IOException {
+            if (path == null) {
+                throw new NoSuchFileException("output");
+            }
+            this.path = path;
+        }
+
+        /** Copies what has come since. */
+        void copyTo(OutputStream out) throws IOException {
+            while (part != null || next(path)) {
+                buffer.clear();
+                if (part.read(buffer) > 0) {
+                    out.write(buffer.array(), 0, buffer.position());
+                } else if (!next(sibling(path, BEFORE)) && !next(sibling(path, LATEST))) {
+                    return;
+                }
+            }
+        }
+
+        /** Goes on with a part that has not been read yet: those beside take each other's names in turn. */
+        private boolean next(Path candidate) throws IOException {
+            try {
+                Object found = Files.readAttributes(candidate, BasicFileAttributes.class).fileKey();
+                if (read.contains(found)) {
+                    return false;
+                }
+                FileChannel opened = FileChannel.open(candidate, Set.of(StandardOpenOption.READ,
+                    java.nio.file.LinkOption.NOFOLLOW_LINKS));
+                if (part != null) {
+                    part.close();
+                }
+                part = opened;
+                read.add(found);
+                return true;
+            } catch (NoSuchFileException e) {
+                if (part == null) {
+                    throw e;
+                }
+                return false;
             }
         }
     }

@@ -1,23 +1,24 @@
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
-import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.UUID;
 
 /**
- * The tables: JBeret's own four, and {@code taskrunner_execution} with one row per execution request. Times in the latter are text,
- * UTC, ISO-8601 to the millisecond: they sort, they read, and no driver shifts them by a time zone.
+ * The tables: JBeret's own four, and {@code taskrunner_execution} with one row per execution request. Times in the latter are
+ * text, UTC, ISO-8601 to the millisecond: they sort, they read, and no driver shifts them by a time zone.
  */
 final class Schema {
-    static final int VERSION = 1;
     /** Batch statuses of an execution that has not ended, as SQL. */
     static final String UNFINISHED = "('STARTING', 'STARTED', 'STOPPING')";
 
-    private static final String VERSION_TABLE = "CREATE TABLE taskrunner_schema (version INTEGER NOT NULL)";
-
-    private static final String[] AUDIT = {"""
+    /** What makes each version from the one before. */
+    private static final List<List<String>> STEPS = List.of(List.of("""
         CREATE TABLE taskrunner_execution (
           job_execution_id BIGINT NOT NULL PRIMARY KEY REFERENCES job_execution (jobexecutionid) ON DELETE CASCADE,
           run_id TEXT NOT NULL UNIQUE,
@@ -46,11 +47,34 @@ final class Schema {
         "CREATE INDEX taskrunner_execution_host ON taskrunner_execution (host, job_execution_id)",
         "CREATE INDEX taskrunner_execution_started ON taskrunner_execution (started)",
         "CREATE INDEX taskrunner_execution_unfinished ON taskrunner_execution (host, lock_file) WHERE ended IS NULL",
-        "CREATE INDEX taskrunner_execution_restarts ON taskrunner_execution (restarted_from) WHERE restarted_from IS NOT NULL",
+        "CREATE INDEX taskrunner_execution_restarts ON taskrunner_execution (restarted_from)"
+            + " WHERE restarted_from IS NOT NULL",
         "CREATE INDEX job_execution_instance ON job_execution (jobinstanceid)",
         "CREATE INDEX job_execution_batchstatus ON job_execution (batchstatus, jobexecutionid)",
         "CREATE INDEX job_execution_exitstatus ON job_execution (exitstatus, jobexecutionid)",
-        "CREATE INDEX step_execution_job ON step_execution (jobexecutionid)"};
+        "CREATE INDEX step_execution_job ON step_execution (jobexecutionid)",
+        "CREATE TABLE taskrunner_schema (version INTEGER NOT NULL)",
+        "INSERT INTO taskrunner_schema (version) VALUES (1)"), List.of(
+        "ALTER TABLE taskrunner_execution RENAME COLUMN started TO create_time",
+        "ALTER TABLE taskrunner_execution RENAME COLUMN ended TO end_time",
+        "ALTER TABLE taskrunner_execution RENAME COLUMN process_exit TO exit_code",
+        "ALTER TABLE taskrunner_execution RENAME COLUMN counter TO contentions",
+        "ALTER TABLE taskrunner_execution ADD COLUMN uid BIGINT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN login_name TEXT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN machine_id TEXT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN start_time TEXT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN command_millis BIGINT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN output_note TEXT",
+        "UPDATE taskrunner_execution SET options = replace(options, 'working-folder=', 'working-directory=')",
+        "DROP INDEX taskrunner_execution_unfinished",
+        "CREATE INDEX taskrunner_execution_unfinished ON taskrunner_execution (lock_file) WHERE end_time IS NULL",
+        // output files that a purge could not delete where it ran
+        "CREATE TABLE taskrunner_purged (run_id TEXT NOT NULL PRIMARY KEY, host TEXT NOT NULL, user_name TEXT NOT NULL)",
+        "CREATE INDEX taskrunner_purged_host ON taskrunner_purged (host, user_name)",
+        "ALTER TABLE taskrunner_schema ADD COLUMN id TEXT",
+        "UPDATE taskrunner_schema SET version = 2"));
+
+    static final int VERSION = STEPS.size();
 
     /** JBeret's tables in SQLite's words; AUTOINCREMENT, so that the id of a purged execution never comes back. */
     private static final String[] JBERET_FOR_SQLITE = {"""
@@ -104,64 +128,103 @@ final class Schema {
           writercheckpointinfo BLOB,
           PRIMARY KEY (partitionexecutionid, stepexecutionid))"""};
 
-    /** Creates or migrates the tables unless they are as they should be; safe when many processes do it at once. */
-    static void ensure(Location location, ThreadConnections connections) throws SQLException, RepositoryException {
-        Connection connection = connections.getConnection();
+    /**
+     * Creates or migrates the tables unless they are as they should be; safe when many processes do it at once.
+     *
+     * @param create false: a repository without tables, or with those of an older version, is an error
+     * @return the repository's {@code id}, which no other one has, and how many output files of this user on this host were
+     *     {@code purged} elsewhere
+     */
+    static Row ensure(Database database, Connection connection, boolean create) throws SQLException, RepositoryException {
         try {
-            if (check(location, version(connection))) {
-                return;
-            }
+            return schema(database, connection);
         } catch (SQLException e) {
-            if (!location.isMissingTable(e)) {
+            if (!database.isMissing(e)) {
                 throw e;
             }
         }
+        if (!create) {
+            throw new RepositoryException(RepositoryException.UNAVAILABLE, "audit repository " + database
+                + ": it has no tables of version " + VERSION + "; the next run makes them");
+        }
         connection.setAutoCommit(false);
         try {
-            location.lockSchema(connection);
-            if (!location.hasTable(connection, "taskrunner_schema")) {
-                create(location, connection);
-            } else {
-                // another process has created it meanwhile; migrations to a newer version go here
-                check(location, version(connection));
-            }
+            database.lockSchema(connection);
+            migrate(database, connection);
+            Row schema = schema(database, connection);
             connection.commit();
+            return schema;
         } finally {
             connection.rollback();
             connection.setAutoCommit(true);
         }
     }
 
-    /** @return true when it is the current one */
-    private static boolean check(Location location, int version) throws RepositoryException {
+    /** One round trip. In a version that has no id, or without tables, it fails. */
+    private static Row schema(Database database, Connection connection) throws SQLException, RepositoryException {
+        Row schema = new Sql("SELECT version, id, (SELECT count(*) FROM taskrunner_purged WHERE host = ? AND user_name = ?)"
+            + " AS purged FROM taskrunner_schema", Host.name(), System.getProperty("user.name")).rows(connection).get(0);
+        long version = schema.requiredNumber("version");
         if (version > VERSION) {
-            throw new RepositoryException(RepositoryException.UNAVAILABLE, "audit repository " + location + ": its schema version " + version
-                + " is of a newer taskrunner-batch, this one knows " + VERSION + "; update taskrunner-batch");
+            throw new RepositoryException(RepositoryException.UNAVAILABLE, "audit repository " + database
+                + ": its schema version " + version + " is of a newer taskrunner-batch, this one knows " + VERSION
+                + "; update taskrunner-batch");
         }
-        return version == VERSION;
+        return schema;
     }
 
-    private static int version(Connection connection) throws SQLException {
-        try (Statement statement = connection.createStatement();
-             ResultSet rows = statement.executeQuery("SELECT version FROM taskrunner_schema")) {
-            return rows.next() ? rows.getInt(1) : 0;
+    private static void migrate(Database database, Connection connection) throws SQLException {
+        long version = 0;
+        if (database.hasTable(connection, "taskrunner_schema")) {
+            version = new Sql("SELECT version FROM taskrunner_schema").rows(connection).get(0).requiredNumber("version");
         }
-    }
-
-    private static void create(Location location, Connection connection) throws SQLException {
+        List<String> statements = new ArrayList<>();
+        if (version == 0 && !database.hasTable(connection, "partition_execution")) {
+            statements.addAll(database.isServer() ? List.of(jberetForPostgres()) : List.of(JBERET_FOR_SQLITE));
+        }
+        STEPS.subList((int) version, VERSION).forEach(statements::addAll);
         try (Statement statement = connection.createStatement()) {
-            if (!location.hasTable(connection, "partition_execution")) {
-                for (String sql : location instanceof SqliteFile ? JBERET_FOR_SQLITE : jberetForPostgres()) {
-                    statement.executeUpdate(sql);
-                }
-            }
-            for (String sql : AUDIT) {
+            for (String sql : statements) {
                 statement.executeUpdate(sql);
             }
-            statement.executeUpdate(VERSION_TABLE);
-            statement.executeUpdate("INSERT INTO taskrunner_schema (version) VALUES (" + VERSION + ")");
         }
+        new Sql("UPDATE taskrunner_schema SET id = ? WHERE id IS NULL", UUID.randomUUID().toString()).update(connection);
     }
+
+    /** For the DBA of a PostgreSQL server: the tables, and roles that need no more than they are granted. */
+    static int print(PrintStream out) throws TaskException {
+        try {
+            for (String table : jberetForPostgres()) {
+                out.println(table.strip() + ";");
+            }
+        } catch (SQLException e) {
+            throw TaskException.io(e.getMessage(), e);
+        }
+        STEPS.forEach(step -> step.forEach(sql -> out.println(sql.strip() + ";")));
+        out.println("UPDATE taskrunner_schema SET id = gen_random_uuid()::text WHERE id IS NULL;");
+        out.print(ROLES);
+        return ExitStatus.OK;
+    }
+
+    private static final String ROLES = """
+
+        -- Run all of the above as the owner of the database, who also migrates it to later versions.
+        -- Hosts that run commands: GRANT taskrunner_runner TO ...; who reads: GRANT taskrunner_auditor TO ...;
+        -- who purges: GRANT taskrunner_purger TO ...;
+        CREATE ROLE taskrunner_runner NOLOGIN;
+        GRANT SELECT, INSERT, UPDATE ON job_instance, job_execution, step_execution, taskrunner_execution TO taskrunner_runner;
+        GRANT SELECT ON partition_execution, taskrunner_schema TO taskrunner_runner;
+        GRANT SELECT, DELETE ON taskrunner_purged TO taskrunner_runner;
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO taskrunner_runner;
+        CREATE ROLE taskrunner_auditor NOLOGIN;
+        GRANT SELECT ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution,
+          taskrunner_schema, taskrunner_purged TO taskrunner_auditor;
+        CREATE ROLE taskrunner_purger NOLOGIN;
+        GRANT taskrunner_runner TO taskrunner_purger;
+        GRANT DELETE ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution
+          TO taskrunner_purger;
+        GRANT INSERT ON taskrunner_purged TO taskrunner_purger;
+        """;
 
     private static String[] jberetForPostgres() throws SQLException {
         String resource = "/sql/jberet-postgresql.ddl";

@@ -4,16 +4,23 @@
 //SOURCES AuditedRun.java
 //SOURCES BatchInjection.java
 //SOURCES Beans.java
+//SOURCES Database.java
+//SOURCES Form.java
 //SOURCES JobRunner.java
-//SOURCES Location.java
+//SOURCES Operations.java
 //SOURCES OutputFile.java
+//SOURCES Postgres.java
 //SOURCES QuietLogging.java
+//SOURCES Reconciliation.java
+//SOURCES Redaction.java
 //SOURCES Reports.java
 //SOURCES Repository.java
 //SOURCES RepositoryException.java
+//SOURCES Row.java
 //SOURCES Schema.java
-//SOURCES Settlement.java
-//SOURCES ThreadConnections.java
+//SOURCES Spool.java
+//SOURCES Sql.java
+//SOURCES Sqlite.java
 //SOURCES Workflow.java
 //FILES META-INF/batch-jobs/taskrunner.xml=META-INF/batch-jobs/taskrunner.xml
 //FILES META-INF/services/org.jboss.logging.LoggerProvider=META-INF/services/org.jboss.logging.LoggerProvider
@@ -36,78 +43,95 @@
 
 import java.io.File;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Instant;
-import java.time.LocalDate;
-import java.time.ZoneOffset;
-import java.time.format.DateTimeParseException;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
+import java.util.TimeZone;
 import java.util.TreeMap;
-import java.util.regex.Pattern;
-import java.util.regex.PatternSyntaxException;
 
-/** The workflow of {@link taskrunner} as a Jakarta Batch job, so that every execution request leaves a row that an auditor can trust. */
+/**
+ * The workflow of {@link taskrunner} as a Jakarta Batch job, so that every execution request leaves a row that an auditor can
+ * trust.
+ */
 public class taskrunnerbatch {
-    private static final String NAME = "taskrunner-batch";
-    private static final String AUDIT = "What is kept";
-    private static final String WORKING_FOLDER = "working-folder";
+    static final String NAME = "taskrunner-batch";
+    private static final String AUDIT = "Audit trail";
+    private static final String WORKING_DIRECTORY = "working-directory";
     private static final String REDACTED = "redacted";
-    private static final long DEFAULT_OUTPUT_LIMIT = 10 << 20;
-    private static final Option REPOSITORY = new Option("--repository", "URL", AUDIT, "jdbc:postgresql://HOST/DATABASE or jdbc:sqlite:FILE"
-        + " (default: $TASKRUNNER_REPOSITORY, else SQLite in ~/.local/state/taskrunner)");
+    private static final String SUBSTITUTED = "substituted";
+    private static final int DEFAULT_OUTPUT_LIMIT = 10 << 20;
+    private static final Option REPOSITORY = new Option("--repository", "URL", AUDIT, "jdbc:postgresql://HOST/DATABASE or"
+        + " jdbc:sqlite:FILE (default: $TASKRUNNER_REPOSITORY, else SQLite in ~/.local/state/taskrunner)");
     private static final Option VERBOSE = new Option("--verbose", null, null, "show stack traces of errors");
 
-    private static final Command RUN = new Command(NAME, Options.RUN.purpose() + " Every request is kept in an audit repository.",
+    private static final Command RUN = new Command(NAME, Options.RUN.purpose()
+        + " Every request is kept in an audit repository.",
         List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       " + NAME + " restart | show | stop ID; history; purge; status; install; uninstall"), null,
-        join(Options.REQUEST, REPOSITORY, new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options,"
-            + " messages and, line by line, output, not in paths; such an execution cannot be restarted"),
-            new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half (default: 10485760)")),
-        join(Options.RUN.details().subList(0, 3), "Exit status 69: the repository cannot be reached; nothing was run."));
+            "       " + NAME + " restart | show | stop | abandon ID; history; purge; schema; status; install; uninstall"),
+        null, Options.with(Options.REQUEST, List.of(REPOSITORY,
+            new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
+                + " line, output, not in paths; such an execution cannot be restarted"),
+            new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half"
+                + " (default: 10485760)"))),
+        Options.with(Options.RUN.details().subList(0, 3),
+            List.of("Exit status 69: the repository cannot be reached; nothing was run.")));
 
     static final List<Command> COMMANDS = Options.with(List.of(RUN,
-        new Command("run", "Runs the command (the default).", List.of(NAME + " [run] --command CMD ..."), null, RUN.options(), RUN.details()),
-        byId("restart", "Restarts a FAILED or STOPPED execution with the same parameters."),
-        new Command("history", "Lists executions, newest first.", List.of(NAME + " history [OPTION...]"), null, List.of(
-            new Option("--lockfile", "FILE", null, "only this task's"), new Option("--host", "NAME", null, "only this host's"),
+        new Command("run", "Runs the command (the default).", List.of(NAME + " [run] --command CMD ..."), null,
+            RUN.options(), RUN.details()),
+        byId("restart", "Restarts a FAILED or STOPPED execution with the same parameters.",
+            new Option("--as-me", null, null, "also one of another user, with the rights of this one"),
+            new Option("--even-if-done", null, null, "also one that is LOST: it may have succeeded")),
+        command("history", "Lists executions, newest first.", " [OPTION...]",
+            new Option("--lockfile", "FILE", null, "only this task's"),
+            new Option("--host", "NAME", null, "only this host's"),
+            new Option("--user", "NAME", null, "only this user's"),
             new Option("--status", "STATUS", null, "only with this batch status or exit status"),
-            new Option("--since", "TIME", null, "started at or after: 2026-11-24, 2026-11-24T02:00:00Z or a duration ago such as 7d"),
-            new Option("--until", "TIME", null, "started before"), new Option("--limit", "N", null, "at most so many (default: 20; 0: all)"),
-            new Option("--format", "table|json|csv", null, "(default: table)"), ungrouped(REPOSITORY), VERBOSE), List.of()),
-        byId("show", "Shows one execution whole."),
-        byId("stop", "Stops an execution that runs on this host."),
-        new Command("purge", "Deletes old executions and their output files.", List.of(NAME + " purge --older-than DURATION [--keep N]"), null,
-            List.of(new Option("--older-than", "DURATION", null, "those that ended longer ago, such as 90d"),
-                new Option("--keep", "N", null, "keep the newest N of each task in any case (default: 0)"), ungrouped(REPOSITORY), VERBOSE),
-            List.of()),
+            new Option("--since", "TIME", null, "requested at or after: 2026-11-24, 2026-11-24T02:00:00Z or a duration ago"
+                + " such as 7d"),
+            new Option("--until", "TIME", null, "requested before"),
+            new Option("--limit", "N", null, "at most so many (default: 20; 0: all)"),
+            new Option("--format", "table|json|csv", null, "(default: table)")),
+        byId("show", "Shows one execution in full.",
+            new Option("--format", "text|json", null, "(default: text)"),
+            new Option("--output", null, null, "print the output that was kept, as it is"),
+            new Option("--follow", null, null, "print the output as it comes, until the execution ends")),
+        byId("stop", "Stops an execution that runs on this host.",
+            new Option("--wait", "DURATION", null, "for up to so long for its end: exit status 75 after that (default:"
+                + " 30s)")),
+        byId("abandon", "Ends the row of an execution that nobody can prove dead.",
+            new Option("--reason", "TEXT", null, "why, for the auditor (required)")),
+        command("purge", "Deletes old executions and their output files.", " --older-than DURATION [--keep N]",
+            new Option("--older-than", "DURATION", null, "those that ended longer ago, such as 90d"),
+            new Option("--keep", "N", null, "keep the newest N of each task in any case (default: 0)")),
+        new Command("schema", "Prints the SQL of the tables and of the roles that need no more than they are granted,"
+            + " for PostgreSQL.", List.of(NAME + " schema"), null, List.of(), List.of()),
         Options.STATUS, Options.UNLOCK, Options.COMPLETION), Installation.commands(NAME));
 
     private static final Installation INSTALLATION = new Installation(NAME, "taskrunnerbatch",
-        join(Installation.TASKRUNNER.jvmOptions(), "--enable-native-access=ALL-UNNAMED"), "BatchTraining");
+        Options.with(Installation.TASKRUNNER.jvmOptions(), List.of("--enable-native-access=ALL-UNNAMED")),
+        "BatchTraining");
 
-    private static Command byId(String name, String purpose) {
-        return new Command(name, purpose, List.of(NAME + " " + name + " ID [--repository URL]"), "ID", List.of(ungrouped(REPOSITORY), VERBOSE),
-            List.of());
+    private static Command byId(String name, String purpose, Option... options) {
+        return new Command(name, purpose, List.of(NAME + " " + name + " ID [OPTION...]"), "ID",
+            withRepository(options), List.of());
     }
 
-    private static Option ungrouped(Option option) {
-        return new Option(option.name(), option.label(), null, option.description());
+    private static Command command(String name, String purpose, String synopsis, Option... options) {
+        return new Command(name, purpose, List.of(NAME + " " + name + synopsis), null, withRepository(options), List.of());
     }
 
-    @SafeVarargs
-    private static <T> List<T> join(List<T> some, T... more) {
-        List<T> all = new ArrayList<>(some);
-        all.addAll(List.of(more));
-        return all;
+    private static List<Option> withRepository(Option... options) {
+        return Options.with(List.of(options), List.of(new Option(REPOSITORY.name(), REPOSITORY.label(), null,
+            REPOSITORY.description()), VERBOSE));
     }
 
+    /** The drivers hand the JVM's time zone on: PostgreSQL's refuses a {@code TZ} that the server does not know. */
     public static void main(String[] args) {
+        TimeZone.setDefault(TimeZone.getTimeZone("UTC"));
+        Repository.leaveOpenAtExit();
         taskrunner.exit(run(args));
     }
 
@@ -122,120 +146,32 @@ public class taskrunnerbatch {
     }
 
     private static int run(Arguments arguments) throws TaskException {
-        switch (arguments.command().name()) {
-            case "restart":
-                return restart(arguments);
-            case "history":
-                return history(arguments);
-            case "show":
-                return show(arguments);
-            case "stop":
-                return stop(arguments);
-            case "purge":
-                return purge(arguments);
-            case "status":
-                return taskrunner.printed(Status.run(arguments), COMMANDS);
-            case "unlock":
-                return taskrunner.printed(Status.unlock(arguments), COMMANDS);
-            case "completion":
-                return taskrunner.printed(Documentation.completion(COMMANDS, arguments), COMMANDS);
-            case "install":
-                return INSTALLATION.install(COMMANDS, arguments);
-            case "uninstall":
-                return INSTALLATION.uninstall(arguments);
-            default:
-                return request(arguments);
-        }
+        return switch (arguments.command().name()) {
+            case "restart" -> restart(arguments);
+            case "history" -> Reports.history(arguments);
+            case "show" -> Reports.show(arguments);
+            case "stop" -> Operations.stop(arguments);
+            case "abandon" -> Operations.abandon(arguments);
+            case "purge" -> Operations.purge(arguments);
+            case "schema" -> Schema.print(System.out);
+            case "status" -> taskrunner.printed(Status.run(arguments), COMMANDS);
+            case "unlock" -> taskrunner.printed(Status.unlock(arguments), COMMANDS);
+            case "completion" -> taskrunner.printed(Documentation.completion(COMMANDS, arguments), COMMANDS);
+            case "install" -> INSTALLATION.install(COMMANDS, arguments);
+            case "uninstall" -> INSTALLATION.uninstall(arguments);
+            default -> request(arguments);
+        };
     }
 
-    private static Repository open(Arguments arguments) throws TaskException {
-        String url = arguments.has("--repository") ? arguments.text("--repository") : System.getenv("TASKRUNNER_REPOSITORY");
-        return Repository.open(Location.parse(url, System.getenv()));
+    /** @param create whether the repository is made or migrated when need be: only runs do */
+    static Repository open(Arguments arguments, boolean create) throws TaskException {
+        String url = arguments.has("--repository") ? arguments.text("--repository")
+            : System.getenv("TASKRUNNER_REPOSITORY");
+        return Repository.open(Database.parse(url, System.getenv()), create);
     }
 
-    // Runs
-
-    private static int request(Arguments arguments) throws TaskException {
-        Request request = new Request(arguments);
-        Pattern redact = redaction(arguments);
-        Beans beans = Beans.start(Workflow.ARTIFACTS);
-        try (Repository repository = open(arguments)) {
-            repository.takeOverSpooled();
-            Map<String, String> options = new TreeMap<>(arguments.values());
-            options.keySet().removeAll(List.of("--command", "--lockfile", "--threshold", "--counter-file", "--repository", "--redact"));
-            options.put(WORKING_FOLDER, System.getProperty("user.dir"));
-            for (String file : List.of("--log-file", "--metrics-file")) {
-                options.computeIfPresent(file, (name, value) -> Path.of(value).toAbsolutePath().toString());
-            }
-            String command = request.command;
-            if (redact != null) {
-                options.put(REDACTED, "");
-                command = redact.matcher(command).replaceAll("***");
-                options.replaceAll((name, value) -> redact.matcher(value).replaceAll("***"));
-            }
-            Execution execution = new Execution(request);
-            RequestRow row = row(execution, repository, command, options, null);
-            return run(arguments, execution, repository, row, new JobRunner(repository, beans), null, null);
-        }
-    }
-
-    private static Pattern redaction(Arguments arguments) throws UsageException {
-        try {
-            return arguments.has("--redact") ? Pattern.compile(arguments.text("--redact")) : null;
-        } catch (PatternSyntaxException e) {
-            throw arguments.refused("invalid --redact: " + e.getDescription());
-        }
-    }
-
-    private static RequestRow row(Execution execution, Repository repository, String command, Map<String, String> options, Long restartedFrom) {
-        Holder owner = execution.holder;
-        Path output = repository.location().stateFolder().resolve("output").resolve(owner.runId() + ".log");
-        return new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.process().pid(),
-            owner.process().start(), execution.request.task.lockFile().toString(), command, execution.request.task.threshold(),
-            execution.request.task.counterFile().toString(), options, owner.started(), output.toString(), restartedFrom);
-    }
-
-    /** @param restarted the execution that is restarted, or null @param workingFolder of the command, or null for this process's */
-    private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row, JobRunner runner, Long restarted,
-            File workingFolder) throws TaskException {
-        Path output = Path.of(row.outputFile());
-        try {
-            Location.makePrivateFolder(output.getParent());
-        } catch (IOException e) {
-            throw new TaskException(ExitStatus.IO, "cannot make " + output.getParent() + " for the command's output: " + Text.reason(e), e);
-        }
-        long limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, (int) DEFAULT_OUTPUT_LIMIT);
-        AuditedRun run = new AuditedRun(execution, repository, row, new OutputFile(output, limit, redaction(arguments), execution.log),
-            workingFolder);
-        execution.stopOnSignals();
-        long id = restarted == null ? runner.start(row) : runner.restart(restarted, row);
-        return run.run(runner, id);
-    }
-
-    private static int restart(Arguments arguments) throws TaskException {
-        long id = id(arguments);
-        Beans beans = Beans.start(Workflow.ARTIFACTS);
-        try (Repository repository = open(arguments)) {
-            repository.takeOverSpooled();
-            Settlement.ofHost(repository, Host.name());
-            RequestRow before = find(repository, id).request();
-            if (before.options().containsKey(REDACTED)) {
-                throw new TaskException(ExitStatus.DATA, "execution " + id + " was stored with --redact and cannot be restarted: start it anew");
-            }
-            Map<String, String> values = new HashMap<>(before.options());
-            values.remove(WORKING_FOLDER);
-            values.put("--command", before.command());
-            values.put("--lockfile", before.lockFile());
-            values.put("--threshold", Integer.toString(before.threshold()));
-            values.put("--counter-file", before.counterFile());
-            Arguments again = new Arguments(RUN, values, null);
-            Execution execution = new Execution(new Request(again));
-            RequestRow row = row(execution, repository, before.command(), before.options(), id);
-            return run(again, execution, repository, row, new JobRunner(repository, beans), id, new File(before.options().get(WORKING_FOLDER)));
-        }
-    }
-
-    private static long id(Arguments arguments) throws UsageException {
+    /** The id of a job execution that the command line names. */
+    static long id(Arguments arguments) throws UsageException {
         try {
             return Long.parseLong(arguments.parameter() == null ? "" : arguments.parameter());
         } catch (NumberFormatException e) {
@@ -243,137 +179,166 @@ public class taskrunnerbatch {
         }
     }
 
-    private static ExecutionRow find(Repository repository, long id) throws TaskException {
-        return repository.find(id).orElseThrow(() -> new RepositoryException(RepositoryException.USAGE, "no job execution " + id + " in "
-            + repository.location() + "; history lists them"));
+    static ExecutionRow find(Repository repository, long id) throws TaskException {
+        return repository.find(id).orElseThrow(() -> new RepositoryException(RepositoryException.USAGE, "no job execution "
+            + id + " in " + repository.database() + "; history lists them"));
     }
 
-    private static int stop(Arguments arguments) throws TaskException {
-        long id = id(arguments);
-        try (Repository repository = open(arguments)) {
-            Settlement.ofHost(repository, Host.name());
-            ExecutionRow row = find(repository, id);
-            RequestRow request = row.request();
-            ProcessId runner = new ProcessId(request.pid(), request.pidStart());
-            if (!row.isUnfinished()) {
-                throw new RepositoryException(RepositoryException.USAGE, "job execution " + id + " has ended already: " + row.batchStatus());
-            }
-            if (!Settlement.isVisiblyAlive(request)) {
-                throw new RepositoryException(RepositoryException.USAGE, "job execution " + id + " runs on " + request.host()
-                    + ", or in another container: stop it there");
-            }
-            if (!Processes.signal(runner, false)) {
-                throw new RepositoryException(RepositoryException.USAGE, "job execution " + id + " is " + request.user() + "'s: stop it as that"
-                    + " user");
-            }
-            while (Processes.lives(runner)) {
-                try {
-                    Thread.sleep(50);
-                } catch (InterruptedException e) {
-                    Thread.currentThread().interrupt();
-                    break;
-                }
-            }
-            ExecutionRow ended = find(repository, id);
-            System.out.println("job execution " + id + " is " + ended.batchStatus());
-            return ExitStatus.OK;
-        }
-    }
-
-    // Reports
-
-    /** A report is shown even to who may only read. */
-    private static void settle(Repository repository) {
+    /** Before executions are shown or acted upon; also for who may only read. */
+    static void reconcile(Repository repository) {
+        Spool.deliver(repository);
         try {
-            repository.takeOverSpooled();
-            Settlement.ofHost(repository, Host.name());
+            Reconciliation.ofAll(repository);
         } catch (RepositoryException e) {
-            System.err.println(NAME + ": the ends of dead executions cannot be written, they are shown as they are: " + e.getMessage());
+            System.err.println(NAME + ": the rows of dead executions cannot be ended, they are shown as they are: "
+                + Text.printable(e.getMessage()));
         }
     }
 
-    private static int history(Arguments arguments) throws TaskException {
-        Path lockFile = arguments.path("--lockfile");
-        String format = arguments.has("--format") ? arguments.text("--format") : "table";
-        if (!List.of("table", "json", "csv").contains(format)) {
-            throw arguments.refused("invalid --format '" + format + "': give table, json or csv");
+    private static int request(Arguments arguments) throws TaskException {
+        Request request = new Request(arguments);
+        Redaction redaction = Redaction.of(arguments);
+        Beans beans = Beans.start(Workflow.ARTIFACTS);
+        Map<String, String> options = new TreeMap<>(arguments.values());
+        options.keySet().removeAll(List.of("--command", "--lockfile", "--threshold", "--counter-file", "--repository",
+            "--redact"));
+        options.put(WORKING_DIRECTORY, System.getProperty("user.dir"));
+        for (String file : List.of("--log-file", "--metrics-file")) {
+            options.computeIfPresent(file, (name, value) -> Path.of(value).toAbsolutePath().toString());
         }
-        Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.values().get("--host"),
-            arguments.has("--status") ? arguments.text("--status").toUpperCase(Locale.ROOT) : null,
-            time(arguments, "--since"), time(arguments, "--until"),
-            arguments.number("--limit", 0, Integer.MAX_VALUE, 20));
-        try (Repository repository = open(arguments)) {
-            settle(repository);
-            List<ExecutionRow> rows = repository.history(filter);
-            // RFC 8259 wants UTF-8, whatever the locale
-            PrintStream utf8 = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-            switch (format) {
-                case "json" -> Reports.json(rows, utf8);
-                case "csv" -> Reports.csv(rows, utf8);
-                default -> Reports.table(rows, terminalWidth(), System.out);
+        String command = request.command;
+        if (redaction != null) {
+            try {
+                command = redaction.mask(command);
+                for (Map.Entry<String, String> option : options.entrySet()) {
+                    option.setValue(redaction.mask(option.getValue()));
+                }
+            } catch (Redaction.Undecided e) {
+                throw arguments.refused("the command or an option cannot be masked: " + e.getMessage());
             }
-            return ExitStatus.OK;
+            options.put(REDACTED, "");
+        }
+        try (Repository repository = open(arguments, true)) {
+            Execution execution = new Execution(request);
+            String stored = repository.database().storable(command);
+            if (!stored.equals(command)) {
+                options.put(SUBSTITUTED, "");
+                execution.log.warn("repository", "the repository cannot store some characters of the command: a substitute"
+                    + " stands for each, and the execution cannot be restarted");
+            }
+            return run(arguments, execution, repository, row(execution, repository, stored, options, null), redaction,
+                beans, null);
         }
     }
 
-    /** The columns of the terminal; without one lines are as long as they need to be. */
-    private static int terminalWidth() {
-        if (System.console() == null) {
-            return Integer.MAX_VALUE / 2;
+    static RequestRow row(Execution execution, Repository repository, String command, Map<String, String> options,
+            Long restartedFrom) {
+        Holder holder = execution.holder;
+        Task task = execution.request.task;
+        Path output = OutputFile.of(repository.database().stateDirectory(), holder.runId());
+        return new RequestRow(holder.runId(), holder.user(), Requester.uid(), Requester.login(), holder.host(),
+            Reconciliation.machineId(), holder.bootId(), holder.pidNamespace(), holder.process().pid(),
+            holder.process().start(), task.lockFile().toString(), command, task.threshold(),
+            task.counterFile().toString(), options, holder.started(), output.toString(), restartedFrom);
+    }
+
+    /** @param workingDirectory of the command, or null for this process's */
+    private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row,
+            Redaction redaction, Beans beans, File workingDirectory) throws TaskException {
+        int limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, DEFAULT_OUTPUT_LIMIT);
+        OutputFile output = new OutputFile(Path.of(row.outputFile()), limit, redaction, execution.log);
+        AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory);
+        execution.stopOnSignals();
+        return run.run(new JobRunner(beans), repository.request(row));
+    }
+
+    private static int restart(Arguments arguments) throws TaskException {
+        long id = id(arguments);
+        Beans beans = Beans.start(Workflow.ARTIFACTS);
+        try (Repository repository = open(arguments, true)) {
+            reconcile(repository);
+            ExecutionRow before = find(repository, id);
+            RequestRow request = before.request();
+            checkRestartable(arguments, before);
+            Map<String, String> values = new HashMap<>(request.options());
+            values.remove(WORKING_DIRECTORY);
+            values.put("--command", request.command());
+            values.put("--lockfile", request.lockFile());
+            values.put("--threshold", Integer.toString(request.threshold()));
+            values.put("--counter-file", request.counterFile());
+            // who asks for a restart wants to know when it was too early
+            values.put("--conflict-exit-code", Integer.toString(ExitStatus.THRESHOLD));
+            // the stored options go through the same validation as a command line
+            Arguments again = new Arguments(RUN, values, null);
+            Execution execution = new Execution(new Request(again));
+            RequestRow row = row(execution, repository, request.command(), request.options(), id);
+            return run(again, execution, repository, row, null, beans, new File(request.options().get(WORKING_DIRECTORY)));
         }
+    }
+
+    private static void checkRestartable(Arguments arguments, ExecutionRow before) throws TaskException {
+        RequestRow request = before.request();
+        String why = null;
+        for (String changed : List.of(REDACTED, SUBSTITUTED)) {
+            if (request.options().containsKey(changed)) {
+                throw new TaskException(ExitStatus.DATA, "execution " + before.id() + " was stored "
+                    + (changed.equals(REDACTED) ? "with --redact" : "with substituted characters")
+                    + " and cannot be restarted: start it anew", null);
+            }
+        }
+        boolean own = request.uid() == null ? request.user().equals(System.getProperty("user.name"))
+            : request.uid().equals(Requester.uid());
+        if (!own && !arguments.has("--as-me")) {
+            why = "is " + request.user() + "'s: restart it as that user, or, to run its command with your rights, with"
+                + " --as-me: " + Text.oneLine(request.command());
+        } else if ("LOST".equals(before.exitStatus()) && !arguments.has("--even-if-done")) {
+            why = "is LOST: it may have succeeded, and its outcome may still arrive; restart it nevertheless with"
+                + " --even-if-done";
+        }
+        if (why != null) {
+            throw new RepositoryException(RepositoryException.USAGE, "execution " + before.id() + " " + why);
+        }
+    }
+}
+
+/** Who asks for an execution, as the kernel knows it. */
+final class Requester {
+    /** What the kernel has for a process that no login began, see pam_loginuid(8). */
+    private static final String NO_LOGIN = "4294967295";
+
+    /** The user's number, or null where there is none. */
+    static Long uid() {
         try {
-            Process process = new ProcessBuilder("sh", "-c", "stty size </dev/tty").redirectError(ProcessBuilder.Redirect.DISCARD).start();
-            return Integer.parseInt(new String(process.getInputStream().readAllBytes()).strip().split(" ")[1]);
+            return ((Number) Files.getAttribute(Path.of("/proc/self"), "unix:uid")).longValue();
         } catch (IOException | RuntimeException e) {
-            return 80;
-        }
-    }
-
-    /** The time as rows have it, or null without the option. */
-    private static String time(Arguments arguments, String option) throws UsageException {
-        if (!arguments.has(option)) {
             return null;
         }
-        String text = arguments.text(option);
+    }
+
+    /** Who logged in, or used sudo, to become this user; null when it is the user itself, or nobody did. */
+    static String login() {
+        String user = System.getProperty("user.name");
+        String login = System.getenv("SUDO_USER");
         try {
-            java.time.Duration ago = Arguments.parseDuration(text);
-            return Repository.time(ago != null ? Instant.now().minus(ago) : text.length() == 10
-                ? LocalDate.parse(text).atStartOfDay().toInstant(ZoneOffset.UTC) : Instant.parse(text));
-        } catch (DateTimeParseException e) {
-            throw arguments.refused("invalid " + option + " '" + text
-                + "': give a time such as 2026-11-24, 2026-11-24T02:00:00Z, or a duration ago such as 7d");
+            String uid = Files.readString(Path.of("/proc/self/loginuid")).strip();
+            login = uid.equals(NO_LOGIN) ? login : name(uid);
+        } catch (IOException e) {
+            // a kernel without audit
         }
+        return user.equals(login) ? null : login;
     }
 
-    private static int show(Arguments arguments) throws TaskException {
-        try (Repository repository = open(arguments)) {
-            settle(repository);
-            Reports.show(repository, find(repository, id(arguments)), System.out);
-            return ExitStatus.OK;
-        }
-    }
-
-    private static int purge(Arguments arguments) throws TaskException {
-        arguments.requireAll("--older-than");
-        String text = arguments.text("--older-than");
-        java.time.Duration age = Arguments.parseDuration(text);
-        if (age == null) {
-            throw arguments.refused("invalid --older-than '" + text + "': give a duration such as 90d");
-        }
-        int keep = arguments.number("--keep", 0, Integer.MAX_VALUE, 0);
-        try (Repository repository = open(arguments)) {
-            Repository.Purged purged = repository.purge(Repository.time(Instant.now().minus(age)), keep);
-            int files = 0;
-            for (String output : purged.outputFiles()) {
-                try {
-                    files += OutputFile.delete(Path.of(output)) ? 1 : 0;
-                } catch (IOException e) {
-                    System.err.println(NAME + ": cannot delete " + output + ": " + Text.reason(e));
-                }
+    private static String name(String uid) throws IOException {
+        for (String line : Files.readString(Path.of("/etc/passwd")).split("\n")) {
+            String[] fields = line.split(":");
+            if (fields.length > 2 && fields[2].equals(uid)) {
+                return fields[0];
             }
-            System.out.println("purged " + purged.executions() + " executions and the output of " + files);
-            return ExitStatus.OK;
         }
+        return "uid " + uid;
+    }
+
+    private Requester() {
     }
 }
 
@@ -381,8 +346,8 @@ public class taskrunnerbatch {
 final class BatchTraining {
     public static void main(String[] args) {
         String repository = "jdbc:sqlite:" + args[0] + "/executions.db";
-        taskrunnerbatch.run("--command", "true", "--lockfile", args[0] + "/lock", "--threshold", "1", "--counter-file", args[0] + "/count",
-            "--repository", repository);
+        taskrunnerbatch.run("--command", "true", "--lockfile", args[0] + "/lock", "--threshold", "1", "--counter-file",
+            args[0] + "/count", "--repository", repository);
         taskrunnerbatch.run("history", "--repository", repository);
         taskrunnerbatch.run("show", "1", "--repository", repository);
     }

@@ -87,7 +87,8 @@ class BatchPortabilityTest extends TaskTest {
             if (!operator.getClass().getName().startsWith("org.apache.batchee.")) {
                 throw new IllegalStateException("not BatchEE: " + operator.getClass());
             }
-            Repository repository = Repository.open(Location.parse("jdbc:sqlite:" + directory + "/executions.db", Map.of("XDG_STATE_HOME", args[0])));
+            Repository repository = Repository.open(Database.parse("jdbc:sqlite:" + directory + "/executions.db",
+                Map.of("XDG_STATE_HOME", args[0])), true);
             tell(operator, operator.start("taskrunner", run(repository, directory, args[1], args[3])));
             long failed = operator.start("taskrunner", run(repository, directory, args[1], "exit 3"));
             tell(operator, failed);
@@ -100,9 +101,7 @@ class BatchPortabilityTest extends TaskTest {
             Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, new String[] {"--command", command, "--lockfile", lock, "--threshold",
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
-            Holder owner = execution.holder;
-            RequestRow row = new RequestRow(owner.runId(), owner.user(), owner.host(), owner.bootId(), owner.pidNamespace(), owner.process().pid(),
-                owner.process().start(), lock, command, 2, lock.replace(".lock", ".count"), Map.of(), owner.started(), null, null);
+            RequestRow row = taskrunnerbatch.row(execution, repository, command, Map.of(), null);
             new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile());
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());

@@ -195,13 +195,13 @@ class BatchPostgresTest extends BatchTest {
             task.finish();
             batch.markingRequest().run().exitedWith(69).errContains("cannot be opened");
             task.assertDidNotRun();
-            spooling.result().exitedWith(0).errContains("is gone: the outcome of job execution 1 is kept in " + batch.state);
+            spooling.result().exitedWith(0).errContains("the outcome of job execution 1 is kept in " + batch.state);
             task.assertFree();
             other.task.finish();
             Program.await("the lock is free", () -> !Files.exists(other.task.lock));
             assertTrue(waiting.alive(), "it does not wait for its server");
             server.start();
-            waiting.result().exitedWith(0).errHasNo("is gone");
+            waiting.result().exitedWith(0).errHasNo("is kept in");
             assertEquals(List.of("2 COMPLETED SUCCEEDED", "1 COMPLETED SUCCEEDED"), batch.history().stream().map(row -> row.get("id") + " "
                 + row.get("batch_status") + " " + row.get("exit_status")).toList());
             assertEquals(List.of("acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET", "runCommand COMPLETED SUCCEEDED",

@@ -24,7 +24,7 @@ class BatchReportsTest extends BatchTest {
         batch.batch("history", "--format", "json").env("LC_ALL", "C").run().exitedWith(0).outContains("\"command\":\": äöü\"");
         other.request("true").run().exitedWith(0);
         String host = batch.newest().get("host");
-        String second = batch.history().get(1).get("started");
+        String second = batch.history().get(1).get("create_time");
         assertEquals("3 2 1", ids());
         assertEquals("3 2", ids("--limit", "2"));
         assertEquals("3 2 1", ids("--limit", "0"));
@@ -57,19 +57,22 @@ class BatchReportsTest extends BatchTest {
         String csv = batch.batch("history", "--format", "csv").run().exitedWith(0).errIs("").out();
         assertEquals(3, csv.split("\r\n").length, csv);
         List<CSVRecord> executions = CSVFormat.RFC4180.builder().setHeader().get().parse(new StringReader(csv)).getRecords();
-        assertEquals(List.of("id", "task", "host", "user", "start", "duration", "status", "exit", "contentions"),
-            executions.get(0).getParser().getHeaderNames());
+        List<String> columns = executions.get(0).getParser().getHeaderNames();
+        assertTrue(columns.containsAll(List.of("id", "task", "host", "user", "create_time", "acquired", "start_time", "end_time",
+            "duration_seconds", "batch_status", "exit_status", "exit_code", "contentions", "command", "message", "evidence", "holder",
+            "restarted_from", "output_file")), columns::toString);
         assertEquals(2, executions.size(), csv);
         CSVRecord first = executions.get(1);
         assertEquals("1", first.get("id"));
         assertEquals(long_.task.lock.toString(), first.get("task"));
-        assertEquals(List.of("FAILED", "EXIT_3", "0"), List.of(first.get("status"), first.get("exit"), first.get("contentions")));
+        assertEquals(List.of("FAILED", "EXIT_3", "0"), List.of(first.get("batch_status"),
+            first.get("exit_status"), first.get("contentions")));
         Result plain = batch.batch("history").run().exitedWith(0).outContains(long_.task.lock.toString());
         assertEquals(3, plain.out().split("\n").length);
-        for (int columns : new int[] {110, 140}) {
-            String table = onTerminal(columns, "history");
+        for (int width : new int[] {110, 140}) {
+            String table = onTerminal(width, "history");
             assertEquals(3, table.split("\n").length, table);
-            table.lines().forEach(line -> assertTrue(line.length() <= columns, () -> "longer than " + columns + ": " + line));
+            table.lines().forEach(line -> assertTrue(line.length() <= width, () -> "longer than " + width + ": " + line));
             assertTrue(table.contains("…") && table.contains("/task.lock ") && table.contains(" EXIT_3 "), table);
         }
     }

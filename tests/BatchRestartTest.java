@@ -76,8 +76,9 @@ class BatchRestartTest extends BatchTest {
     void aRestartTakesTheLockFirst() throws Exception {
         batch.request(task.mark() + "; exit 3").run().exitedWith(3);
         Running holder = batch.hold();
-        batch.restart(1).exitedWith(0);
-        assertEquals("CONTENDED", batch.newest().get("exit_status"));
+        batch.restart(1).exitedWith(75);
+        assertEquals("FAILED CONTENDED 75", batch.newest().get("batch_status") + " " + batch.newest().get("exit_status") + " "
+            + batch.newest().get("exit_code"));
         task.finish(holder);
         assertEquals(1, task.marks());
         batch.restart(BatchTask.id(batch.newest())).exitedWith(3);
@@ -107,7 +108,7 @@ class BatchRestartTest extends BatchTest {
         assertEquals(text.toString(), Program.read(directory.resolve("copy")));
         assertEquals(command, batch.newest().get("command"));
         assertEquals(List.of(command), batch.query("SELECT command FROM taskrunner_execution"));
-        batch.show(1).outContains("command            " + command + "\n");
+        batch.show(1).outContains("command            cat >>copy <<'END'\n                   it's ");
         batch.restart(1).exitedWith(3);
         assertEquals(text.toString() + text, Program.read(directory.resolve("copy")));
         assertEquals(List.of(command, command), batch.query("SELECT command FROM taskrunner_execution"));

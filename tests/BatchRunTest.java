@@ -22,7 +22,7 @@ class BatchRunTest extends BatchTest {
         batch.request("echo hello").run().exitedWith(0).outIs("hello\n");
         long id = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED);
         batch.show(id).outContains("command            echo hello\n").outContains("lock file          " + task.lock + "\n")
-            .outContains("counter file       " + task.counter + ", threshold 2, counter afterwards 0\n").outContains("  hello\n");
+            .outContains("counter file       " + task.counter + ", threshold 2, contentions afterwards 0\n").outContains("  hello\n");
     }
 
     @Test
@@ -49,8 +49,8 @@ class BatchRunTest extends BatchTest {
         Running holder = batch.hold();
         batch.markingRequest("--conflict-exit-code", "7").run().exitedWith(7);
         Map<String, String> row = batch.newest();
-        assertEquals("COMPLETED CONTENDED 7 1", row.get("batch_status") + " " + row.get("exit_status") + " " + row.get("process_exit") + " "
-            + row.get("count"));
+        assertEquals("COMPLETED CONTENDED 7 1", row.get("batch_status") + " " + row.get("exit_status") + " " + row.get("exit_code") + " "
+            + row.get("contentions"));
         assertTrue(row.get("holder").contains("pid " + holder.pid()), row::toString);
         assertEquals(List.of("acquireLock COMPLETED CONTENDED", "incrementCounter COMPLETED COUNT_1"), BatchTask.steps(batch.show(BatchTask.id(row))));
         batch.markingRequest().run().exitedWith(0);
@@ -58,7 +58,7 @@ class BatchRunTest extends BatchTest {
         task.finish(holder);
         long id = batch.assertEnded("FAILED", "THRESHOLD_EXCEEDED", 75, "acquireLock COMPLETED THRESHOLD_EXCEEDED",
             "incrementCounter COMPLETED COUNT_0");
-        batch.show(id).outContains("holder met").outContains("pid " + holder.pid()).outContains("counter afterwards 0\n");
+        batch.show(id).outContains("holder met").outContains("pid " + holder.pid()).outContains("contentions afterwards 0\n");
         task.assertDidNotRun();
         assertEquals("COMPLETED", batch.history().get(3).get("batch_status"));
     }

@@ -143,10 +143,10 @@ final class BatchTask {
         Map<String, String> row = newest();
         assertEquals(batchStatus, row.get("batch_status"), row::toString);
         assertEquals(exitStatus, row.get("exit_status"), row::toString);
-        assertEquals(processExit == null ? null : processExit.toString(), row.get("process_exit"), row::toString);
-        assertTrue(row.get("ended") != null, row::toString);
+        assertEquals(processExit == null ? null : processExit.toString(), row.get("exit_code"), row::toString);
+        assertTrue(row.get("end_time") != null, row::toString);
         Result show = show(id(row)).outContains("status             " + batchStatus + ", " + exitStatus
-            + (processExit == null ? "" : ", process exit " + processExit) + "\n");
+            + (processExit == null ? "" : ", exit code " + processExit) + "\n");
         assertEquals(List.of(steps), steps(show), () -> show.program().toString());
         task.assertFree();
         return id(row);

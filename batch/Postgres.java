@@ -1,0 +1,232 @@
+import java.net.URLDecoder;
+import java.net.URLEncoder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.Set;
+
+/** A PostgreSQL database, for a fleet. @param settings may hold a password: never show them */
+record Postgres(String url, Properties settings, Path stateDirectory) implements Database {
+    static final String PREFIX = "jdbc:postgresql:";
+    private static final int MAX_WAIT_SECONDS = 10;
+    private static final Set<String> TRANSIENT = Set.of("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03");
+
+    static Postgres parse(String url, Map<String, String> environment) throws RepositoryException {
+        String service = environment.get("PGSERVICE");
+        if (service != null && (url.equals(PREFIX + "//") || url.equals(PREFIX + "///"))) {
+            return parse(PREFIX + "//?service=" + URLEncoder.encode(service, StandardCharsets.UTF_8), environment);
+        }
+        String query = url.contains("?") ? url.substring(url.indexOf('?') + 1) : "";
+        String authority = url.substring(PREFIX.length(), url.length() - query.length());
+        boolean namesUser = false;
+        boolean namesService = false;
+        for (String parameter : query.split("&")) {
+            String name = URLDecoder.decode(parameter.split("=", 2)[0], StandardCharsets.UTF_8);
+            if (name.toLowerCase(java.util.Locale.ROOT).contains("password")) {
+                throw passwordInUrl();
+            }
+            namesUser |= name.equals("user");
+            namesService |= name.equals("service");
+        }
+        if (authority.contains("@")) {
+            throw passwordInUrl();
+        }
+        Properties settings = new Properties();
+        settings.setProperty("ApplicationName", "taskrunner");
+        // each statement runs a few times per process; named ones would break behind a pooler in transaction mode
+        settings.setProperty("prepareThreshold", "0");
+        settings.setProperty("assumeMinServerVersion", "9.5");
+        copy(environment, "PGSSLMODE", settings, "sslmode");
+        copy(environment, "PGSSLROOTCERT", settings, "sslrootcert");
+        copy(environment, "PGSSLCERT", settings, "sslcert");
+        copy(environment, "PGSSLKEY", settings, "sslkey");
+        copy(environment, "PGPASSWORD", settings, "password");
+        if (!namesUser) {
+            copy(environment, "PGUSER", settings, "user");
+            if (!namesService && environment.get("PGUSER") == null) {
+                settings.setProperty("user", System.getProperty("user.name"));
+            }
+        }
+        return new Postgres(url, settings, Database.stateDirectory(environment));
+    }
+
+    private static void copy(Map<String, String> environment, String variable, Properties settings, String name) {
+        String value = environment.get(variable);
+        if (value != null && !value.isEmpty()) {
+            settings.setProperty(name, value);
+        }
+    }
+
+    private static RepositoryException passwordInUrl() {
+        return new RepositoryException(RepositoryException.USAGE, "--repository: no credentials in the URL, every user of this machine can"
+            + " read them there; put the password into ~/.pgpass or PGPASSWORD, the user into PGUSER or ?user=");
+    }
+
+    /** The settings are one statement: each costs a round trip. */
+    @Override
+    public Connection connect(Duration patience) throws SQLException {
+        Properties limited = new Properties();
+        limited.putAll(settings);
+        long seconds = Math.max(1, Math.min(patience.toSeconds(), MAX_WAIT_SECONDS));
+        limited.setProperty("connectTimeout", Long.toString(seconds));
+        limited.setProperty("loginTimeout", Long.toString(seconds));
+        // the server is to give up before this side does
+        limited.setProperty("socketTimeout", Long.toString(seconds + 1));
+        Connection connection = new org.postgresql.Driver().connect(url, limited);
+        try (Statement statement = connection.createStatement()) {
+            statement.execute("SELECT set_config(name, value, false) FROM (VALUES"
+                + " ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),"
+                + " ('TimeZone', 'UTC'), ('lock_timeout', '" + seconds + "s'), ('statement_timeout', '" + seconds + "s'),"
+                + " ('idle_in_transaction_session_timeout', '60s'), ('synchronous_commit',"
+                + " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'"
+                + " ELSE current_setting('synchronous_commit') END)) AS setting (name, value)");
+            return connection;
+        } catch (SQLException e) {
+            connection.close();
+            throw e;
+        }
+    }
+
+    @Override
+    public void limit(Connection connection, Duration patience) throws SQLException {
+        connection.setNetworkTimeout(null, (int) Math.max(100, patience.toMillis()));
+    }
+
+    @Override
+    public Object identity() {
+        return url;
+    }
+
+    @Override
+    public boolean isServer() {
+        return true;
+    }
+
+    @Override
+    public Sql nextIds() {
+        return new Sql("SELECT nextval(pg_get_serial_sequence('job_instance', 'jobinstanceid')) AS instance_id,"
+            + " nextval(pg_get_serial_sequence('job_execution', 'jobexecutionid')) AS execution_id");
+    }
+
+    /** One statement, thus one round trip and one transaction. */
+    @Override
+    public void write(Connection connection, List<Sql> statements) throws SQLException {
+        Sql.all(statements).rows(connection);
+    }
+
+    @Override
+    public String toTimestamp() {
+        return "CAST(? AS timestamptz)";
+    }
+
+    @Override
+    public String fromTimestamp(String column) {
+        return "to_char(" + column + " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+    }
+
+    @Override
+    public void lockSchema(Connection connection) throws SQLException {
+        try (Statement statement = connection.createStatement()) {
+            statement.execute("SELECT pg_advisory_xact_lock(hashtextextended('taskrunner schema', 0))");
+        }
+    }
+
+    @Override
+    public void lockInstance(Connection connection, long executionId) throws SQLException {
+        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 FROM job_instance WHERE jobinstanceid ="
+            + " (SELECT jobinstanceid FROM job_execution WHERE jobexecutionid = ?) FOR UPDATE")) {
+            statement.setLong(1, executionId);
+            statement.executeQuery();
+        }
+    }
+
+    @Override
+    public boolean hasTable(Connection connection, String name) throws SQLException {
+        try (PreparedStatement statement = connection.prepareStatement("SELECT EXISTS (SELECT 1 FROM pg_tables"
+            + " WHERE schemaname = current_schema() AND tablename = ?)")) {
+            statement.setString(1, name);
+            ResultSet rows = statement.executeQuery();
+            rows.next();
+            return rows.getBoolean(1);
+        }
+    }
+
+    /** undefined_table and undefined_column of appendix A of PostgreSQL's manual. */
+    @Override
+    public boolean isMissing(SQLException e) {
+        return "42P01".equals(e.getSQLState()) || "42703".equals(e.getSQLState());
+    }
+
+    @Override
+    public String storable(String text) {
+        return Database.whole(text);
+    }
+
+    /** Serialization failure, deadlock, too many connections, lock not available, starting up or shutting down. */
+    @Override
+    public boolean isTransient(SQLException e) {
+        return TRANSIENT.contains(e.getSQLState());
+    }
+
+    /** Classes 22, data exception, and 23, integrity constraint violation. */
+    @Override
+    public boolean isRefusal(SQLException e) {
+        return e.getSQLState() != null && (e.getSQLState().startsWith("22") || e.getSQLState().startsWith("23"));
+    }
+
+    /** Autovacuum does. */
+    @Override
+    public void shrink(Connection connection) {
+    }
+
+    @Override
+    public void prepare(boolean create) {
+        // the schema is all that is needed
+    }
+
+    /** By the SQLSTATEs of appendix A of PostgreSQL's manual. */
+    @Override
+    public String remedy(Throwable cause) {
+        for (Throwable each = cause; each != null; each = each.getCause()) {
+            if (each instanceof java.net.UnknownHostException) {
+                return "no such host: check the name in the URL or PGHOST";
+            }
+            if (each instanceof java.net.ConnectException) {
+                return "check that the server runs there and listens";
+            }
+            if (each instanceof java.net.SocketTimeoutException) {
+                return "the server does not answer: it is stopped, overloaded or cut off";
+            }
+        }
+        String state = cause instanceof SQLException e && e.getSQLState() != null ? e.getSQLState() : "";
+        return switch (state) {
+            case "28P01", "28000" -> "check user and password (PGUSER, PGPASSWORD or ~/.pgpass) and the server's pg_hba.conf";
+            case "42501" -> "the role lacks a privilege: taskrunner-batch schema prints what to grant";
+            case "3D000" -> "create the database: createdb -O OWNER NAME";
+            case "25006" -> "it is a standby or read-only: name all hosts in the URL, and targetServerType=primary";
+            case "53300" -> "too many connections: raise max_connections or the limit of the role, or run fewer tasks at once";
+            case "53100" -> "the server's disk is full";
+            case "55P03", "57014" -> "another session holds a lock: see pg_stat_activity and pg_locks";
+            case "57P01", "57P02", "57P03" -> "the server is starting or shutting down: try again";
+            case "22021", "22P05" -> "the database's encoding cannot store it: create the database with ENCODING 'UTF8'";
+            case "40001", "40P01" -> "it met another transaction: try again";
+            case "XX001", "XX002" -> "the database is damaged: restore it from a backup";
+            default -> state.startsWith("08") ? "check that the server runs and that this host reaches it"
+                : "the server's log tells more";
+        };
+    }
+
+    @Override
+    public String toString() {
+        int query = url.indexOf('?');
+        return query < 0 ? url : url.substring(0, query);
+    }
+}

@@ -1,0 +1,71 @@
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * A statement with its values, which are text, numbers or null: times are text as well, so that no driver shifts them.
+ *
+ * @param text with a question mark for each value
+ */
+record Sql(String text, Object... values) {
+    /** Inserts a row of named columns; {@code extra} columns come first. */
+    static Sql insert(String table, Map<String, Object> columns) {
+        return new Sql("INSERT INTO " + table + " (" + String.join(", ", columns.keySet()) + ") VALUES ("
+            + String.join(", ", Collections.nCopies(columns.size(), "?")) + ")", columns.values().toArray());
+    }
+
+    /** Updates named columns of the rows that the condition, which has one value, selects. */
+    static Sql update(String table, Map<String, Object> columns, String condition, Object value) {
+        List<Object> values = new ArrayList<>(columns.values());
+        values.add(value);
+        return new Sql("UPDATE " + table + " SET " + String.join(" = ?, ", columns.keySet()) + " = ? WHERE " + condition,
+            values.toArray());
+    }
+
+    /** One statement that does what all of them do, as PostgreSQL's data-modifying WITH clauses; each sees what was before. */
+    static Sql all(List<Sql> statements) {
+        List<String> clauses = new ArrayList<>();
+        List<Object> values = new ArrayList<>();
+        for (Sql each : statements) {
+            clauses.add("s" + clauses.size() + " AS (" + each.text + ")");
+            values.addAll(Arrays.asList(each.values));
+        }
+        return new Sql("WITH " + String.join(", ", clauses) + " SELECT 1", values.toArray());
+    }
+
+    /** Runs a statement that changes rows; returns how many. */
+    int update(Connection connection) throws SQLException {
+        try (PreparedStatement statement = prepare(connection)) {
+            return statement.executeUpdate();
+        }
+    }
+
+    /** The rows of a query. */
+    List<Row> rows(Connection connection) throws SQLException {
+        try (PreparedStatement statement = prepare(connection); ResultSet found = statement.executeQuery()) {
+            List<Row> rows = new ArrayList<>();
+            while (found.next()) {
+                rows.add(Row.of(found));
+            }
+            return rows;
+        }
+    }
+
+    private PreparedStatement prepare(Connection connection) throws SQLException {
+        PreparedStatement statement = connection.prepareStatement(text);
+        for (int i = 0; i < values.length; i++) {
+            if (values[i] instanceof String string) {
+                statement.setString(i + 1, string);
+            } else {
+                statement.setObject(i + 1, values[i]);
+            }
+        }
+        return statement;
+    }
+}
