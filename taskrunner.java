@@ -15,7 +15,9 @@
 // taskrunner --help tells the rest; without JBang: javac with picocli on the class path, then java taskrunner
 
 import java.io.File;
+import java.io.FileDescriptor;
 import java.io.FileInputStream;
+import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintWriter;
@@ -54,6 +56,7 @@ import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -102,6 +105,7 @@ public class taskrunner {
     static final String VERSION = "1.0.0";
 
     public static void main(String[] args) {
+        StandardStream.occupyClosed();
         exit(run(args));
     }
 
@@ -144,7 +148,8 @@ public class taskrunner {
     /** The exit status of a command that has printed on stdout: 74 when that did not arrive, as on a full disk. */
     static int printed(int exitStatus, List<Command> commands) {
         if (System.out.checkError()) {
-            System.err.println(commands.get(0).name() + ": cannot write to stdout; is its disk full, or its reader gone?");
+            new PrintWriter(StandardStream.ERR, true).println(commands.get(0).name()
+                + ": cannot write to stdout; is its disk full, or its reader gone?");
             return ExitStatus.IO;
         }
         return exitStatus;
@@ -281,6 +286,13 @@ final class Execution {
     private static final int MAX_BACKOFF_MILLIS = 500;
     /** The statuses of a command that SIGHUP, SIGINT or SIGTERM killed. */
     private static final Set<Integer> SIGNALLED = Set.of(129, 130, 143);
+    /** A second signal sooner than this is the first one again: timeout(1) sends it to its child and to its group. */
+    private static final long REPEATED_NANOS = 100_000_000;
+    /** Signals that end a process by default, without those that the JVM refuses or ignores. */
+    private static final String[] STOPPING = {"TERM", "INT", "HUP", "ALRM", "VTALRM", "PROF", "XCPU", "POLL", "PWR",
+        "STKFLT", "SYS", "TRAP", "ABRT"};
+    /** Signals that are passed on to the command. */
+    private static final String[] FORWARDED = {"USR1", "USR2", "WINCH", "CONT"};
     /** How long taskrunner's own copy of a signal may come after the command's, on a machine under load. */
     private static final int SIGNAL_GRACE_MILLIS = 2000;
 
@@ -294,12 +306,19 @@ final class Execution {
     private Run run;
     /** Guarded by this, as {@link #tree} and {@link #waiting}. */
     private StopSignal stopSignal;
+    /** When it came, in the time of {@link System#nanoTime}. */
+    private long stopNanos;
     private ProcessTree tree;
     private Thread waiting;
 
     /** A signal that asked taskrunner to stop; its name without SIG. */
     record StopSignal(String name, int number) {
         static final StopSignal TERM = new StopSignal("TERM", 15);
+
+        /** Whether somebody asks for the end; SIGHUP comes by itself, and twice, when a terminal goes. */
+        boolean isRequest() {
+            return name.equals("TERM") || name.equals("INT");
+        }
     }
 
     /** Takes the command's output where the command does not write it itself. */
@@ -348,6 +367,7 @@ final class Execution {
             try {
                 request.task.checkDirectories();
                 LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0 && !replaces);
+                boolean nested = attempt.lock() == null && Holder.isAround(attempt.lockState().holder());
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
                     recovered = attempt.lockState();
@@ -360,8 +380,12 @@ final class Execution {
                     replaces = replace(attempt.lockState());
                     left = 0;
                 } else if (left <= 0) {
-                    outcome = Outcome.contended(request, attempt.lockState(), attempt.count());
+                    outcome = Outcome.contended(request, attempt.lockState(), attempt.count(), nested);
                     return false;
+                } else if (nested) {
+                    // it would wait for itself
+                    deadline = System.nanoTime();
+                    continue;
                 } else if (!waits) {
                     waits = true;
                     log.debug("waiting", attempt.lockState().message() + "; waiting for up to "
@@ -388,7 +412,7 @@ final class Execution {
     private boolean replace(LockState lockState) {
         Holder other = lockState.holder();
         boolean held = lockState.kind() == LockState.Kind.HELD;
-        if (other == null || !held && lockState.kind() != LockState.Kind.ORPHANED || isAround(other)) {
+        if (other == null || !held && lockState.kind() != LockState.Kind.ORPHANED || Holder.isAround(other)) {
             return false;
         }
         log.warn("replacing", "--replace: " + lockState.message() + "; its run is terminated");
@@ -408,12 +432,6 @@ final class Execution {
             }
         }
         return run.terminate(Duration.ZERO).isEmpty();
-    }
-
-    /** Whether this request runs inside of the holder's run: it would terminate itself. */
-    private static boolean isAround(Holder other) {
-        String around = System.getenv(Holder.RUN_ID) + " " + System.getenv(Holder.OUTER_RUN_IDS);
-        return (" " + around + " ").contains(" " + other.runId() + " ");
     }
 
     /** Waits for the end of the process, or for a signal to stop. */
@@ -487,7 +505,7 @@ final class Execution {
     }
 
     /** A lock whose run lives on stays, as orphaned. */
-    private void keepLockUnlessGone(List<Long> remaining) {
+    private void keepLockUnlessGone(List<ProcessId> remaining) {
         if (!remaining.isEmpty()) {
             lock.keep();
             lock = null;
@@ -495,12 +513,12 @@ final class Execution {
     }
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
-        log.outputOpened();
         lock.recordCommand(tree.root());
         tellStarted(startedMillis);
         if (output != null) {
             output.started(process);
         }
+        long oomKills = Processes.oomKills();
         boolean timedOut = false;
         int status = -1;
         try {
@@ -513,7 +531,8 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(StopSignal.TERM);
         }
-        List<Long> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter) : List.of();
+        List<ProcessId> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter)
+            : ExitStatus.isSignal(status) ? terminateLeft(status) : List.of();
         StopSignal stopped = stopSignal();
         if (output != null) {
             boolean forced = timedOut;
@@ -524,13 +543,30 @@ final class Execution {
         return !remaining.isEmpty() ? Outcome.error(run, notKilled(remaining))
             : stopped != null ? Outcome.stopped(run, stopped, lock.replacedBy())
             : timedOut ? Outcome.timedOut(request, run)
-            : Outcome.ended(request, run, status);
+            : Outcome.ended(request, run, status, status == ExitStatus.KILLED && oomKills >= 0
+                && Processes.oomKills() > oomKills);
     }
 
-    private TaskException notKilled(List<Long> remaining) {
-        return TaskException.io(Text.pids(remaining) + " survived SIGKILL (blocked in the kernel?); lock file "
-            + request.task.lockFile() + " is kept; look: ps -o pid,stat,wchan:20,args -p " + Text.list(remaining),
-            null);
+    /** The command was killed, but not from here: what is left of it was not left behind on purpose. */
+    private List<ProcessId> terminateLeft(int status) {
+        List<ProcessId> left = tree.alive();
+        if (left.isEmpty()) {
+            return left;
+        }
+        log.warn("left", "the command was killed by SIG" + Text.signal(status - ExitStatus.SIGNAL)
+            + "; terminating what is left of it: " + Text.pids(ProcessTree.pids(left)));
+        return tree.terminate(request.killAfter);
+    }
+
+    private TaskException notKilled(List<ProcessId> remaining) {
+        StringBuilder which = new StringBuilder();
+        for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
+            String user = Processes.signal(remaining.get(i), true) ? null : Processes.user(remaining.get(i));
+            which.append(i == 0 ? "" : ", ").append("pid ").append(remaining.get(i).pid()).append(user == null
+                ? " (survived SIGKILL: blocked in the kernel?)" : " (it belongs to " + user + ": EPERM)");
+        }
+        return TaskException.io("cannot kill " + which + "; lock file " + request.task.lockFile() + " is kept; look: ps"
+            + " -o pid,user,stat,wchan:20,args -p " + Text.list(ProcessTree.pids(remaining)), null);
     }
 
     private synchronized StopSignal stopSignal() {
@@ -538,68 +574,99 @@ final class Execution {
     }
 
     private Process start(ProcessBuilder builder) throws TaskException {
-        String workingDirectory = System.getProperty("user.dir");
-        if (Arguments.isEncodable(workingDirectory) && !Files.isDirectory(Path.of(workingDirectory))) {
+        String workingDirectory = Processes.removedWorkingDirectory();
+        if (workingDirectory != null) {
             throw TaskException.cannotStart("working directory " + workingDirectory + " is gone", null);
         }
-        Map<String, String> environment = builder.environment();
-        String outerRun = environment.get(Holder.RUN_ID);
-        if (outerRun != null) {
-            String outerRuns = environment.get(Holder.OUTER_RUN_IDS);
-            environment.put(Holder.OUTER_RUN_IDS, outerRuns == null ? outerRun : outerRuns + " " + outerRun);
-        }
-        environment.put(Holder.RUN_ID, holder.runId());
-        environment.put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
+        holder.putInto(builder.environment());
+        builder.environment().put("TASKRUNNER_LOCKFILE", request.task.lockFile().toString());
         if (builder.redirectInput() == ProcessBuilder.Redirect.INHERIT && Processes.stdinIsClosed()) {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
         try {
-            Process process = builder.command(request.argv).start();
+            Process process = Processes.start(builder.command(request.argv));
             tree = new ProcessTree(Processes.idOf(process), holder.runId());
             return process;
-        } catch (IOException | OutOfMemoryError e) {
-            if (e instanceof OutOfMemoryError) {
-                // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-                tree = new ProcessTree(null, holder.runId());
-                tree.terminate(Duration.ZERO);
-            }
+        } catch (IOException e) {
             throw TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e);
+        } catch (OutOfMemoryError e) {
+            // a JVM that cannot start its reaper thread throws after the fork: the child lives already
+            tree = ProcessTree.ofChildren(holder.runId());
+            List<ProcessId> remaining = tree.terminate(Duration.ZERO);
+            keepLockUnlessGone(remaining);
+            throw remaining.isEmpty() ? TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e)
+                : notKilled(remaining);
         }
     }
 
-    /** Terminates the command and lets the request end as stopped; a second call kills at once. */
+    /** Terminates the command and lets the request end as stopped; a second SIGTERM or SIGINT kills at once. */
     void stop(StopSignal signal) {
         ProcessTree running;
         synchronized (this) {
             running = tree;
             if (stopSignal != null) {
-                if (running != null) {
+                if (running != null && signal.isRequest() && System.nanoTime() - stopNanos > REPEATED_NANOS) {
                     running.escalate();
                 }
                 return;
             }
+            if (running != null) {
+                running.signalledByTerminal(Processes.groupSignalledByTerminal(signal.name()));
+            }
             stopSignal = signal;
+            stopNanos = System.nanoTime();
             notifyAll();
         }
-        if (running != null && running.terminate(request.killAfter).contains(running.root().pid())) {
+        if (running != null && running.terminate(request.killAfter).contains(running.root())) {
             // the command itself cannot be killed: who waits for it would wait for ever
             waiting.interrupt();
         }
     }
 
-    /** Stops this request on SIGTERM, SIGINT and SIGHUP; one that is ignored, as under nohup(1), stays so. */
-    void stopOnSignals() {
-        for (String name : new String[] {"TERM", "INT", "HUP"}) {
-            try {
-                sun.misc.Signal.handle(new sun.misc.Signal(name), new sun.misc.SignalHandler() {
-                    @Override
-                    public void handle(sun.misc.Signal signal) {
-                        stop(new StopSignal(signal.getName(), signal.getNumber()));
-                    }
-                });
-            } catch (IllegalArgumentException e) {
-                log.debug("signal", "this system has no SIG" + name);
+    /** Passes the signal on to the command's own process, if it runs. */
+    private void forward(String name) {
+        ProcessTree running;
+        synchronized (this) {
+            running = run == null || outcome != null ? null : tree;
+        }
+        try {
+            if (running != null && Processes.lives(running.root())) {
+                Processes.start(new ProcessBuilder("/bin/sh", "-c", "kill -" + name + " " + running.root().pid()));
             }
+        } catch (IOException | UncheckedIOException | OutOfMemoryError e) {
+            log.warn("signal", "cannot pass SIG" + name + " on to the command: " + Text.reason(e));
+        }
+    }
+
+    /** Stops this request on a signal, or passes it on; one that is ignored, as under nohup(1), stays so. */
+    void stopOnSignals() {
+        Processes.nameSelf();
+        for (String name : STOPPING) {
+            handle(name, false);
+        }
+        for (String name : FORWARDED) {
+            handle(name, true);
+        }
+    }
+
+    private void handle(String name, boolean forward) {
+        try {
+            sun.misc.Signal signal = new sun.misc.Signal(name);
+            sun.misc.SignalHandler before = sun.misc.Signal.handle(signal, new sun.misc.SignalHandler() {
+                @Override
+                public void handle(sun.misc.Signal received) {
+                    if (forward) {
+                        forward(name);
+                    } else {
+                        stop(new StopSignal(name, received.getNumber()));
+                    }
+                }
+            });
+            if (before == sun.misc.SignalHandler.SIG_IGN) {
+                sun.misc.Signal.handle(signal, before);
+            }
+        } catch (IllegalArgumentException e) {
+            log.debug("signal", "cannot handle SIG" + name + ": " + e.getMessage());
         }
     }
 
@@ -787,16 +854,19 @@ final class Outcome {
         return ending == Ending.THRESHOLD ? 0 : contentions;
     }
 
-    /** @param status the shell's exit status */
-    static Outcome ended(Request request, Run run, int status) {
+    /** @param status the shell's exit status @param outOfMemory whether the kernel's OOM killer killed it */
+    static Outcome ended(Request request, Run run, int status, boolean outOfMemory) {
         String after = " after " + Text.duration(run.durationMillis());
         if (status == 0) {
             return new Outcome(Ending.SUCCEEDED, ExitStatus.OK, "command succeeded" + after, true, run);
         }
-        boolean killed = status > ExitStatus.SIGNAL && status <= ExitStatus.SIGNAL + 64;
+        boolean killed = ExitStatus.isSignal(status);
         String signal = killed ? Text.signal(status - ExitStatus.SIGNAL) : null;
         Outcome outcome = new Outcome(Ending.FAILED, request.exitZero ? ExitStatus.OK : status, "command failed with"
-            + " status " + status + (killed ? " (killed by SIG" + signal + ")" : "") + after, true, run);
+            + " status " + status + (killed ? " (killed by SIG" + signal + (outOfMemory
+            ? " from the kernel's OOM killer: out of memory" : "") + ")" : status == ExitStatus.NOT_FOUND
+            ? " (not found)" : status == ExitStatus.CANNOT_START ? " (found, but it cannot be executed)" : "") + after,
+            true, run);
         outcome.signal = signal;
         outcome.status = status;
         return outcome;
@@ -822,8 +892,10 @@ final class Outcome {
         return outcome;
     }
 
-    static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count) {
+    /** @param nested whether the request runs inside the run that holds the lock */
+    static Outcome contended(Request request, LockState lockState, ContentionCounter.Count count, boolean nested) {
         long n = count.value();
+        String inside = nested ? "; this request runs inside that run and cannot wait for its end" : "";
         int threshold = request.task.threshold();
         Outcome outcome;
         if (count.reported()) {
@@ -831,9 +903,10 @@ final class Outcome {
             outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.lockFile()
                 + (many ? " was busy for " + n + " requests in a row (threshold " + threshold + "): "
                     : " is overdue (--overdue " + Text.duration(request.overdue.toMillis()) + "), contention " + n
-                    + ", threshold " + threshold + ": ") + lockState.what() + "; " + lockState.advice(), false, null);
+                    + ", threshold " + threshold + ": ") + lockState.what() + inside + "; "
+                + lockState.advice(), false, null);
         } else {
-            String advice = lockState.kind() == LockState.Kind.HELD ? "" : "; " + lockState.advice();
+            String advice = lockState.kind() == LockState.Kind.HELD ? inside : "; " + lockState.advice();
             outcome = new Outcome(Ending.CONTENTION, request.conflictExitStatus, lockState.message() + advice + (n < 0
                 ? "; contention, not counted (threshold 0)" : "; contention " + n + ", threshold " + threshold
                     + (n > threshold ? ": the next one is reported" : "")), false, null);
@@ -1455,6 +1528,28 @@ record Holder(String runId, ProcessId process, String pidNamespace, String host,
     static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
     static final String MAGIC = "taskrunner-lock 1\n";
     static final int MAX_LENGTH = 4096;
+    /** Characters: about 50 ids. A job that starts itself again and again keeps the latest. */
+    private static final int MAX_OUTER_LENGTH = 2000;
+
+    /** Adds the run's id to the environment of its command; those of the runs around it stay findable. */
+    void putInto(Map<String, String> environment) {
+        String outer = environment.get(RUN_ID);
+        if (outer != null) {
+            String outers = environment.get(OUTER_RUN_IDS);
+            String all = outers == null ? outer : outers + " " + outer;
+            environment.put(OUTER_RUN_IDS, all.length() <= MAX_OUTER_LENGTH ? all
+                : all.substring(all.indexOf(' ', all.length() - MAX_OUTER_LENGTH) + 1));
+        }
+        environment.put(RUN_ID, runId);
+    }
+
+    /** Whether this process runs inside the holder's run. @param holder or null */
+    static boolean isAround(Holder holder) {
+        String outer = holder == null ? null : System.getenv(RUN_ID);
+        String outers = outer == null ? null : System.getenv(OUTER_RUN_IDS);
+        return outer != null && (outer.equals(holder.runId) || outers != null && (" " + outers + " ").contains(" "
+            + holder.runId + " "));
+    }
 
     static Holder self() {
         ProcessId self = Processes.self();
@@ -1821,25 +1916,60 @@ final class ContentionCounter {
 
 // 7. processes
 
-/** A process, its descendants and, on Linux, every process that carries the run's id in its environment. */
+/**
+ * A process, its descendants and, on Linux, every process that carries the run's id in its environment.
+ *
+ * <p>Terminated, each is sent SIGTERM once, parents first, and after a time SIGKILL again and again. Three kinds get
+ * the SIGKILL alone: what its parent started after it was signalled, in order to end (a trap's {@code umount}); what a
+ * terminal has signalled already; and what is below a nested taskrunner, which stops its own run.
+ */
 final class ProcessTree {
     /** How long after SIGKILL a process may take to go: one in uninterruptible sleep does not. */
     private static final long UNKILLABLE_NANOS = Duration.ofSeconds(5).toNanos();
     private static final int MAX_BACKOFF_MILLIS = 100;
+    /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
+    private static final int PID_HALF_RANGE = 16384;
     private final ProcessId root;
     private final String runId;
-    private final Map<ProcessId, Boolean> members = new LinkedHashMap<>();
+    private final Map<ProcessId, Member> members = new LinkedHashMap<>();
     private volatile boolean escalated;
-    /** When SIGKILL followed, or 0. */
-    private long killed;
+    /** The process group that has the signal from the terminal, or 0. */
+    private volatile long signalledGroup;
+    private boolean killing;
+    /** The processes of the first look, all of which were there before any was signalled. */
+    private Set<ProcessId> earlier;
+    /** The pid that was given last when the first look had been signalled. */
+    private long signalledPid;
+
+    /** What a process has been sent. */
+    private static final class Member {
+        boolean signalled;
+        /** The pid that was given last before SIGTERM. */
+        long signalledPid;
+        /** Started in order to end. */
+        boolean spared;
+        /** When it was first sent SIGKILL, in the time of {@link System#nanoTime}. */
+        long killed;
+    }
 
     /** @param root or null @param runId or null */
     ProcessTree(ProcessId root, String runId) {
         this.root = root;
         this.runId = runId;
         if (root != null) {
-            members.put(root, false);
+            members.put(root, new Member());
         }
+    }
+
+    /** The children of this process, whichever they are. */
+    static ProcessTree ofChildren(String runId) {
+        ProcessTree tree = new ProcessTree(null, runId);
+        for (Processes.Entry process : Processes.all().values()) {
+            if (process.parent() == Processes.self().pid()) {
+                tree.members.put(process.id(), new Member());
+            }
+        }
+        return tree;
     }
 
     ProcessId root() {
@@ -1851,47 +1981,145 @@ final class ProcessTree {
         escalated = true;
     }
 
+    /** The terminal has signalled this process group, as on Ctrl-C. */
+    void signalledByTerminal(long group) {
+        signalledGroup = group;
+    }
+
+    /** The members that live, or all when that cannot be told. */
+    synchronized List<ProcessId> alive() {
+        try {
+            return alive(Processes.all(), 0, null);
+        } catch (UncheckedIOException e) {
+            return List.copyOf(members.keySet());
+        }
+    }
+
     /**
-     * Sends SIGTERM to all, SIGKILL after the given time, until all are gone. The monitor is held throughout: a second
-     * caller waits for the same end.
+     * Sends SIGTERM to all, SIGKILL after the given time, until two looks in a row find none. The monitor is held
+     * throughout: a second caller waits for the same end.
      *
-     * @return the pids that cannot be killed
+     * @return those that cannot be killed
      */
-    synchronized List<Long> terminate(Duration killAfter) {
+    synchronized List<ProcessId> terminate(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
         Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
+        int known = 0;
+        boolean gone = false;
         while (true) {
-            List<ProcessId> alive = alive();
-            if (alive.isEmpty()) {
-                return List.of();
+            killing |= escalated || System.nanoTime() - killAt >= 0;
+            List<ProcessId> alive = signalAll();
+            if (alive.isEmpty() && gone) {
+                return alive;
             }
-            long now = System.nanoTime();
-            if (killed != 0 && now - killed > UNKILLABLE_NANOS) {
+            if (killing && areUnkillable(alive)) {
                 escalated = true;
-                return pids(alive);
+                return alive;
             }
-            boolean kill = killed != 0 || escalated || now - killAt >= 0;
-            if (kill && killed == 0) {
-                killed = now;
+            if (alive.isEmpty() || members.size() > known) {
+                backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
             }
-            signal(alive, kill);
+            gone = alive.isEmpty();
+            members.keySet().retainAll(alive);
+            known = members.size();
             if (!backoff.pause()) {
                 escalated = true;
             }
         }
     }
 
-    private void signal(List<ProcessId> alive, boolean kill) {
+    private boolean areUnkillable(List<ProcessId> alive) {
+        for (ProcessId id : alive) {
+            Member member = members.get(id);
+            if (member.killed == 0 || System.nanoTime() - member.killed < UNKILLABLE_NANOS) {
+                return false;
+            }
+        }
+        return !alive.isEmpty();
+    }
+
+    /** Signals who descends from the members, as parents alone tell, then looks for those that left the tree. */
+    private List<ProcessId> signalAll() {
         try {
-            for (ProcessId id : alive) {
-                if (kill || !members.get(id)) {
-                    Processes.signal(id, kill);
-                    members.put(id, true);
+            Map<Long, Processes.Entry> all = Processes.all();
+            addDescendants(all);
+            boolean first = earlier == null;
+            if (first) {
+                earlier = new HashSet<>();
+                for (Processes.Entry process : all.values()) {
+                    earlier.add(process.id());
                 }
             }
+            signalAll(all);
+            if (first) {
+                signalledPid = Processes.lastPid();
+            }
+            List<ProcessId> alive = alive(all, 0, null);
+            signalAll(all);
+            return alive;
         } catch (UncheckedIOException e) {
-            // tried again at the next look
+            return List.copyOf(members.keySet()); // tried again at the next look
         }
+    }
+
+    private void addDescendants(Map<Long, Processes.Entry> all) {
+        for (boolean found = true; found;) {
+            found = false;
+            for (Processes.Entry process : all.values()) {
+                Processes.Entry parent = all.get(process.parent());
+                if (parent != null && members.containsKey(parent.id()) && !process.dead()
+                        && members.putIfAbsent(process.id(), new Member()) == null) {
+                    found = true;
+                }
+            }
+        }
+    }
+
+    /** Signals the members, parents first, which is the order in which they were found. */
+    private void signalAll(Map<Long, Processes.Entry> all) {
+        for (Map.Entry<ProcessId, Member> entry : members.entrySet()) {
+            Processes.Entry process = all.get(entry.getKey().pid());
+            Member member = entry.getValue();
+            if (process == null || process.dead() || !process.id().equals(entry.getKey())) {
+                continue;
+            }
+            if (killing) {
+                member.killed = member.killed == 0 ? System.nanoTime() : member.killed;
+                Processes.signal(process.id(), true);
+            } else if (isDue(process, member, all)) {
+                member.signalled = true;
+                member.signalledPid = Processes.lastPid();
+                if (signalledGroup == 0 || process.group() != signalledGroup) {
+                    Processes.signal(process.id(), false);
+                }
+            }
+        }
+    }
+
+    private boolean isDue(Processes.Entry process, Member member, Map<Long, Processes.Entry> all) {
+        if (member.signalled || member.spared) {
+            return false;
+        }
+        Processes.Entry entry = all.get(process.parent());
+        Member parent = entry == null ? null : members.get(entry.id());
+        if (!earlier.contains(process.id())) {
+            // without a parent here it left the tree
+            member.spared = parent == null ? isLater(process, signalledPid)
+                : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
+        }
+        for (; parent != null && !member.spared; parent = entry == null ? null : members.get(entry.id())) {
+            if (entry.name().equals(Processes.NAME)) {
+                return false;
+            }
+            entry = all.get(entry.parent());
+        }
+        return !member.spared;
+    }
+
+    /** Whether the process, which is not old, was forked after the pid was given: pids are given in order. */
+    private static boolean isLater(Processes.Entry process, long pid) {
+        long distance = process.id().pid() - pid;
+        return pid > 0 && (distance > 0 && distance < PID_HALF_RANGE || distance < -PID_HALF_RANGE);
     }
 
     static List<Long> pids(List<ProcessId> ids) {
@@ -1900,15 +2128,6 @@ final class ProcessTree {
             pids.add(id.pid());
         }
         return pids;
-    }
-
-    /** The members that live or may live, found anew: once a member, always a member, also after its parent died. */
-    private List<ProcessId> alive() {
-        try {
-            return alive(Processes.all(), 0, null);
-        } catch (UncheckedIOException e) {
-            return List.copyOf(members.keySet());
-        }
     }
 
     /**
@@ -1928,7 +2147,7 @@ final class ProcessTree {
                 Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO
                     : Processes.belongsTo(process, runId);
                 if (descends || belongs == Processes.Belongs.YES) {
-                    members.put(id, false);
+                    members.put(id, new Member());
                     found = true;
                 } else if (belongs == Processes.Belongs.HIDDEN && hidden != null && !hidden.contains(id.pid())
                         // whose parent died belongs to pid 1 or another reaper: below an older process it was never of
@@ -1960,10 +2179,20 @@ final class Processes {
     private static final int MAX_TRANSITION_MILLIS = 500;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
-    private static final ProcessId SELF = HAVE_PROC ? stat("self").id() : idOf(ProcessHandle.current());
+    /** The name of a taskrunner process in ps(1) and to one around it; the kernel keeps 15 bytes. */
+    static final String NAME = "taskrunner.java";
+    private static final Entry START = HAVE_PROC ? stat("self") : null;
+    private static final ProcessId SELF = HAVE_PROC ? START.id() : idOf(ProcessHandle.current());
 
-    /** @param parent its pid @param dead zombies without a thread are, and kernel threads: neither runs a program */
-    record Entry(ProcessId id, long parent, boolean dead, String name) {
+    /**
+     * @param parent its pid
+     * @param group its process group, 0 where it is not known
+     * @param session 0 where it is not known
+     * @param foreground the foreground process group of its terminal, -1 without one
+     * @param dead zombies without a thread are, and kernel threads: neither runs a program
+     */
+    record Entry(ProcessId id, long parent, long group, long session, long foreground, boolean dead,
+                 String name) {
     }
 
     /** Whether a process belongs to a run. */
@@ -1975,6 +2204,85 @@ final class Processes {
 
     static ProcessId self() {
         return SELF;
+    }
+
+    /** The working directory if it was removed, else null. One that was renamed, or cannot be reached, still serves. */
+    static String removedWorkingDirectory() {
+        String path = System.getProperty("user.dir");
+        if (!Arguments.isEncodable(path) || new File(path).isDirectory()) {
+            return null;
+        }
+        try {
+            return Files.readSymbolicLink(Path.of("/proc/self/cwd")).toString().endsWith(" (deleted)") ? path : null;
+        } catch (IOException e) {
+            return null;
+        }
+    }
+
+    /** Starts it. */
+    static Process start(ProcessBuilder builder) throws IOException {
+        return builder.start();
+    }
+
+    /** Who owns the process. */
+    static String user(ProcessId id) {
+        try {
+            return Files.getOwner(Path.of("/proc", Long.toString(id.pid()))).getName();
+        } catch (IOException e) {
+            return "another user";
+        }
+    }
+
+    /**
+     * How often the kernel's OOM killer has killed in this process's cgroup, or -1 when that is not known: {@code
+     * memory.events} of cgroup v2, {@code memory.oom_control} of v1.
+     */
+    static long oomKills() {
+        try {
+            for (String line : HAVE_PROC ? read("/proc/self/cgroup").split("\n") : new String[0]) {
+                String path = line.substring(line.indexOf(':', line.indexOf(':') + 1) + 1);
+                File file = line.startsWith("0::") ? new File("/sys/fs/cgroup" + path, "memory.events")
+                    : line.contains(":memory:") ? new File("/sys/fs/cgroup/memory" + path, "memory.oom_control") : null;
+                if (file != null && file.exists()) {
+                    String events = read(file.getPath());
+                    int count = events.indexOf("oom_kill ") + 9;
+                    return Long.parseLong(events.substring(count, events.indexOf('\n', count)));
+                }
+            }
+        } catch (IOException | RuntimeException e) {
+            // as good as not there
+        }
+        return -1;
+    }
+
+    /** Lets ps(1), and a taskrunner around this one, see what this process is. */
+    static void nameSelf() {
+        try (OutputStream name = new FileOutputStream("/proc/self/comm")) {
+            name.write(NAME.getBytes(StandardCharsets.UTF_8));
+        } catch (IOException e) {
+            // not on this system; then a taskrunner around this one signals the processes of both
+        }
+    }
+
+    /** The pid that was given last, or 0 when it is not known: the last field of proc_loadavg(5). */
+    static long lastPid() {
+        try {
+            String averages = read("/proc/loadavg").strip();
+            return Long.parseLong(averages.substring(averages.lastIndexOf(' ') + 1));
+        } catch (IOException | NumberFormatException e) {
+            return 0;
+        }
+    }
+
+    /**
+     * The process group of this process if the terminal has just signalled it as a whole, else 0: with SIGINT when it
+     * is the terminal's foreground process group, with SIGHUP when the terminal is gone.
+     */
+    static long groupSignalledByTerminal(String signal) {
+        Entry now = HAVE_PROC ? stat("self") : null;
+        boolean told = now != null && (signal.equals("INT") && now.foreground() == now.group()
+            || signal.equals("HUP") && now.foreground() == -1 && START.foreground() != -1);
+        return told ? now.group() : 0;
     }
 
     static ProcessId idOf(Process process) {
@@ -2027,7 +2335,7 @@ final class Processes {
                 ProcessHandle handle = i.next();
                 Optional<ProcessHandle> parent = handle.parent();
                 all.put(handle.pid(), new Entry(idOf(handle), parent.isPresent() ? parent.get().pid() : 0,
-                    !handle.isAlive(), ""));
+                    0, 0, -1, !handle.isAlive(), ""));
             }
         }
         return all;
@@ -2053,7 +2361,8 @@ final class Processes {
             boolean kernelThread = (Long.parseLong(fields[9 - 3]) & KERNEL_THREAD) != 0;
             boolean lastThread = Long.parseLong(fields[20 - 3]) <= 1;
             return new Entry(new ProcessId(Long.parseLong(stat.substring(0, open - 1)), Long.parseLong(fields[22 - 3])),
-                Long.parseLong(fields[4 - 3]), state.equals("Z") && lastThread || state.equals("X") || kernelThread,
+                Long.parseLong(fields[4 - 3]), Long.parseLong(fields[5 - 3]), Long.parseLong(fields[6 - 3]),
+                Long.parseLong(fields[8 - 3]), state.equals("Z") && lastThread || state.equals("X") || kernelThread,
                 stat.substring(open + 1, close));
         } catch (IOException e) {
             if (new File("/proc/" + pid, "stat").canRead()) {
@@ -2316,16 +2625,9 @@ final class Log {
             } catch (IOException e) {
                 quietOutput.close(true);
                 quietOutput = null;
-                warn("quiet", "cannot buffer output in " + System.getProperty("java.io.tmpdir") + ": " + Text.reason(e)
+                warn("quiet", "cannot buffer output in " + QuietOutput.directory() + ": " + Text.reason(e)
                     + "; it is shown as it comes");
             }
-        }
-    }
-
-    /** The command has its output open now. */
-    void outputOpened() {
-        if (quietOutput != null) {
-            quietOutput.unlink();
         }
     }
 
@@ -2393,7 +2695,7 @@ final class Log {
 
     private void toStderr(String text) {
         if (!silent) {
-            print(text.getBytes(StandardCharsets.UTF_8), System.err);
+            print(text.getBytes(StandardCharsets.UTF_8), StandardStream.ERR);
         }
     }
 
@@ -2419,7 +2721,7 @@ final class Log {
     }
 }
 
-/** Output that is buffered in a temporary file, which has no name any more once the command writes to it. */
+/** Output that is buffered in a temporary file without a name, so that no crash leaves it behind. */
 final class QuietOutput {
     private final Path path;
     private final java.io.ByteArrayOutputStream early = new java.io.ByteArrayOutputStream();
@@ -2428,25 +2730,43 @@ final class QuietOutput {
     private FileChannel reader;
 
     QuietOutput(String runId) {
-        path = Path.of(System.getProperty("java.io.tmpdir"), "taskrunner-" + runId + ".out");
+        path = Path.of(directory(), "taskrunner-" + runId + ".out");
     }
 
-    /** Makes the file and lets the command's stdout and stderr be appended to it. */
+    static String directory() {
+        String directory = System.getenv("TMPDIR");
+        return directory != null && !directory.isEmpty() && Arguments.isEncodable(directory) ? directory
+            : System.getProperty("java.io.tmpdir");
+    }
+
+    /**
+     * Makes the file and lets the command's stdout and stderr be appended to it. The JDK unlinks it as soon as it is
+     * open ({@code DELETE_ON_CLOSE}); /proc still leads to it. Without /proc it keeps its name until {@link #close}.
+     */
     void receive(ProcessBuilder builder) throws IOException {
-        channel = FileChannel.open(path, Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW),
-            RegularFiles.mode(PosixFilePermission.OWNER_READ, PosixFilePermission.OWNER_WRITE));
-        reader = FileChannel.open(path, StandardOpenOption.READ);
+        Set<OpenOption> options = new HashSet<>(Set.of(StandardOpenOption.APPEND, StandardOpenOption.CREATE_NEW));
+        if (Processes.HAVE_PROC) {
+            options.add(StandardOpenOption.DELETE_ON_CLOSE);
+        }
+        channel = FileChannel.open(path, options, RegularFiles.mode(PosixFilePermission.OWNER_READ,
+            PosixFilePermission.OWNER_WRITE));
+        Path file = Processes.HAVE_PROC ? descriptor() : path;
+        reader = FileChannel.open(file, StandardOpenOption.READ);
         write(early.toByteArray());
-        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(path.toFile()));
+        builder.redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(file.toFile()));
     }
 
-    /** Takes the file's name away, so that no crash leaves it behind; where open files keep their name, later. */
-    void unlink() {
-        try {
-            Files.deleteIfExists(path);
-        } catch (IOException e) {
-            // Windows: close() removes it
+    /** The file by its descriptor. */
+    private Path descriptor() throws IOException {
+        try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
+            for (Path descriptor : descriptors) {
+                if (Files.isSymbolicLink(descriptor)
+                        && Files.readSymbolicLink(descriptor).endsWith(path.getFileName() + " (deleted)")) {
+                    return descriptor;
+                }
+            }
         }
+        throw new IOException("/proc/self/fd does not show it");
     }
 
     void write(byte[] bytes) {
@@ -2457,7 +2777,7 @@ final class QuietOutput {
         try {
             RegularFiles.append(channel, bytes);
         } catch (IOException e) {
-            System.err.write(bytes, 0, bytes.length);
+            StandardStream.ERR.print(bytes);
         }
     }
 
@@ -2465,25 +2785,25 @@ final class QuietOutput {
     void close(boolean show) {
         try {
             if (show && reader == null) {
-                System.err.write(early.toByteArray());
+                StandardStream.ERR.write(early.toByteArray());
             } else if (show) {
                 // what a process that was left behind goes on writing is not waited for
                 long left = reader.size();
                 byte[] buffer = new byte[8192];
                 for (int n = 1; left > 0 && n > 0; left -= n) {
                     n = reader.read(ByteBuffer.wrap(buffer, 0, (int) Math.min(left, buffer.length)));
-                    System.err.write(buffer, 0, Math.max(0, n));
+                    StandardStream.ERR.write(buffer, 0, Math.max(0, n));
                 }
             }
-            System.err.flush();
             if (reader != null) {
                 reader.close();
                 channel.close();
             }
+            Files.deleteIfExists(path);
         } catch (IOException e) {
-            System.err.println("taskrunner: cannot show the buffered output: " + Text.reason(e));
+            StandardStream.ERR.print(("taskrunner: cannot show the buffered output: " + Text.reason(e) + "\n").getBytes(
+                StandardCharsets.UTF_8));
         }
-        unlink();
     }
 }
 
@@ -3408,6 +3728,12 @@ final class ExitStatus {
     static final int NOT_FOUND = 127;
     /** A process that signal n ended has the status 128 + n in a POSIX shell. */
     static final int SIGNAL = 128;
+    static final int KILLED = SIGNAL + 9;
+
+    /** Whether the status is that of a process that a signal ended; there are 64 signals. */
+    static boolean isSignal(int status) {
+        return status > SIGNAL && status <= SIGNAL + 64;
+    }
 
     /** The table for {@code --help}. */
     static Map<String, String> table() {
@@ -3510,6 +3836,7 @@ final class Errors {
      * @param args the command line
      */
     static int print(List<Command> commands, Throwable error, boolean verbose, String... args) {
+        PrintWriter err = new PrintWriter(StandardStream.ERR, true);
         String program = commands.get(0).name();
         String message = error instanceof TaskException ? error.getMessage()
             : "internal error: " + error + "; --verbose shows where";
@@ -3519,17 +3846,17 @@ final class Errors {
         if (error instanceof UsageException usage) {
             String command = usage.command.name();
             if (usage.isMissing) {
-                Picocli.usage(commands, command, new PrintWriter(System.err, true));
+                Picocli.usage(commands, command, err);
             }
-            System.err.println(program + ": " + (command.equals(program) ? "" : command + ": ") + Text.oneLine(message));
+            err.println(program + ": " + (command.equals(program) ? "" : command + ": ") + Text.oneLine(message));
             if (!usage.isMissing) {
-                System.err.println("try '" + program + (command.equals(program) ? "" : " " + command) + " --help'");
+                err.println("try '" + program + (command.equals(program) ? "" : " " + command) + " --help'");
             }
             return usage.exitStatus;
         }
-        System.err.println(program + ": " + Text.printable(message));
+        err.println(program + ": " + Text.printable(message));
         if (verbose) {
-            error.printStackTrace();
+            error.printStackTrace(err);
         }
         return error instanceof TaskException expected ? expected.exitStatus : ExitStatus.INTERNAL;
     }
@@ -4131,6 +4458,68 @@ final class RegularFiles {
     }
 }
 
+/**
+ * Stdout or stderr. Where it is non-blocking and full it is waited for, where {@link System#err} would drop what does
+ * not fit. Any thread may write; what it writes stays whole.
+ */
+final class StandardStream extends OutputStream {
+    static final StandardStream ERR = new StandardStream(FileDescriptor.err);
+    private static final int RETRY_MILLIS = 5;
+    /** Descriptors that nothing else may get. */
+    private static final List<FileOutputStream> OCCUPIED = new ArrayList<>();
+    private final FileChannel channel;
+
+    StandardStream(FileDescriptor descriptor) {
+        channel = new FileOutputStream(descriptor).getChannel();
+    }
+
+    /** Opens what of 0 to 2 is closed ({@code 2>&-}), or the next file, a lock file perhaps, would get that number. */
+    static void occupyClosed() {
+        for (int i = 0; i <= 2 && Processes.HAVE_PROC; i++) {
+            if (!new File("/proc/self/fd/" + i).exists()) {
+                try {
+                    OCCUPIED.add(new FileOutputStream("/dev/null"));
+                } catch (IOException e) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /** Writes what can be written: nobody may read it any more. */
+    void print(byte[] bytes) {
+        try {
+            write(bytes);
+        } catch (IOException e) {
+            // there is no other place to say so
+        }
+    }
+
+    @Override
+    public void write(int b) throws IOException {
+        write(new byte[] {(byte) b});
+    }
+
+    @Override
+    public synchronized void write(byte[] bytes, int offset, int length) throws IOException {
+        // an interrupt would close the channel
+        boolean interrupted = Thread.interrupted();
+        ByteBuffer buffer = ByteBuffer.wrap(bytes, offset, length);
+        while (buffer.hasRemaining()) {
+            if (channel.write(buffer) == 0) {
+                try {
+                    Thread.sleep(RETRY_MILLIS);
+                } catch (InterruptedException e) {
+                    interrupted = true;
+                }
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}
+
 /** Pauses that double up to a maximum, in milliseconds. For one thread. */
 final class Backoff {
     private final long max;
@@ -4218,6 +4607,7 @@ final class Json {
  * a run.
  */
 final class Text {
+    static final int MAX_LIST = 20;
     /** No such file or directory, errno(3). */
     static final int ENOENT = 2;
     private static final int MAX_LINE = 300;
@@ -4315,7 +4705,7 @@ final class Text {
 
     static String list(List<Long> pids) {
         StringBuilder list = new StringBuilder();
-        for (int i = 0; i < pids.size() && i < 20; i++) {
+        for (int i = 0; i < pids.size() && i < MAX_LIST; i++) {
             list.append(i == 0 ? "" : ",").append(pids.get(i));
         }
         return list.toString();

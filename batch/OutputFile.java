@@ -1,6 +1,5 @@
 import java.io.ByteArrayOutputStream;
 import java.io.FileDescriptor;
-import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -180,7 +179,7 @@ final class OutputFile implements Execution.Output {
         Pump(InputStream from, FileDescriptor to) {
             super(null, null, "output", redaction == null ? 0 : STACK_FOR_PATTERNS);
             this.from = from;
-            this.to = new FileOutputStream(to);
+            this.to = new StandardStream(to);
         }
 
         @Override

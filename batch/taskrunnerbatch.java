@@ -130,6 +130,7 @@ public class taskrunnerbatch {
 
     /** The drivers hand the JVM's time zone on: PostgreSQL's refuses a {@code TZ} that the server does not know. */
     public static void main(String[] args) {
+        StandardStream.occupyClosed();
         TimeZone.setDefault(TimeZone.getTimeZone("UTC"));
         Repository.leaveOpenAtExit();
         taskrunner.exit(run(args));

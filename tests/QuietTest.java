@@ -72,7 +72,7 @@ class QuietTest extends TaskTest {
 
     @Test
     void withoutATemporaryDirectoryQuietShowsTheOutput() {
-        task.request("echo out", "--quiet").jvm("-Djava.io.tmpdir=" + directory.resolve("no")).run().exitedWith(0).outIs("out\n")
+        task.request("echo out", "--quiet").env("TMPDIR", directory.resolve("no").toString()).run().exitedWith(0).outIs("out\n")
             .errContains("WARN").errContains("cannot buffer output in " + directory.resolve("no") + ": no such file or directory; it is shown");
         task.assertFree();
     }

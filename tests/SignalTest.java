@@ -186,7 +186,7 @@ class SignalTest extends TaskTest {
         Result result = running.result().exitedWith(74);
         assertEquals(1, rootsSleep().size());
         long pid = rootsSleep().get(0);
-        result.errContains("pid " + pid + " survived SIGKILL");
+        result.errContains("cannot kill pid " + pid + " (it belongs to root: EPERM); lock file " + task.lock + " is kept");
         assertTrue(Files.exists(task.lock));
         task.status().asNobody().run().exitedWith(21).outContains("orphaned").outContains("pid " + pid);
         task.markingRequest().asNobody().run().exitedWith(0).errContains("orphaned").errContains("contention 1");
