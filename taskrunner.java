@@ -6,6 +6,7 @@
 //COMPILE_OPTIONS -encoding UTF-8 -XDignore.symbol.file -XDstringConcat=inline
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Xss256k
 //JAVA_OPTIONS -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
+//JAVA_OPTIONS -XX:CompressedClassSpaceSize=64m -XX:+DisplayVMOutputToStderr
 
 // taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]
 // taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
@@ -2176,6 +2177,15 @@ final class ProcessTree {
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
+    /** See {@link Installation}'s launcher. */
+    private static final String[] JAVA_VARIABLES = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"};
+    private static final String RESTORE = """
+        for taskrunner_name in JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS; do
+            eval "[ -z \\"\\${TASKRUNNER_$taskrunner_name+set}\\" ] || {
+                export $taskrunner_name=\\"\\$TASKRUNNER_$taskrunner_name\\"; unset TASKRUNNER_$taskrunner_name; }"
+        done
+        exec "$@"
+        """;
     private static final int MAX_TRANSITION_MILLIS = 500;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
@@ -2219,8 +2229,14 @@ final class Processes {
         }
     }
 
-    /** Starts it. */
+    /** Starts it, with the variables of which the launcher has made this JVM unaware, byte for byte. */
     static Process start(ProcessBuilder builder) throws IOException {
+        for (String name : JAVA_VARIABLES) {
+            if (builder.environment().containsKey("TASKRUNNER_" + name)) {
+                builder.command(Options.with(List.of("/bin/sh", "-c", RESTORE, "sh"), builder.command()));
+                break;
+            }
+        }
         return builder.start();
     }
 
@@ -2861,7 +2877,7 @@ final class Notification {
             : Long.toString(outcome.contentions));
         put(builder, "THRESHOLD", Integer.toString(request.task.threshold()));
         put(builder, "HOLDER_PID", outcome == null || outcome.lockState == null ? "" : outcome.lockState.holderPid());
-        return builder.start();
+        return Processes.start(builder);
     }
 
     /** A value that no environment can hold is changed, not refused: somebody should know of the event. */
@@ -4054,11 +4070,13 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     /**
      * The script's own //JAVA_OPTIONS: the C1 compiler, the smallest collector, no shared counters, small stacks, the
      * caller's limit of open files left to the command, and no method handle made for the reflection inside the JDK (5
-     * % of an installed run on JDK 25).
+     * % of an installed run on JDK 25). A class space of the default 1 GB would not fit under {@code ulimit -v}. A
+     * thread dump (SIGQUIT) goes to stderr, not into the command's output.
      */
     static final Installation TASKRUNNER = new Installation("taskrunner", "taskrunner",
         List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xss256k", "-XX:-MaxFDLimit",
-        "-Djdk.reflect.useNativeAccessorOnly=true"), "Training");
+        "-Djdk.reflect.useNativeAccessorOnly=true", "-XX:CompressedClassSpaceSize=64m",
+        "-XX:+DisplayVMOutputToStderr"), "Training");
 
     /**
      * The time of an archive that nobody has changed since it was made. A damaged one can crash the JVM, and its own
@@ -4071,15 +4089,21 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     private static final String LAUNCHER = """
         #!/bin/sh
         # made by: NAME install; removed by: NAME uninstall
-        java=JAVA
-        [ -x "$java" ] || java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+        # no name here may be one that the command finds in its environment
+        taskrunner_java=JAVA
+        [ -x "$taskrunner_java" ] || taskrunner_java=${JAVA_HOME:+$JAVA_HOME/bin/}java
         if ! [ -r JAR ]; then
             echo 'NAME: no permission to read 'JAR'; install it again, or for all users where they may read it' >&2
             exit 126
         fi
-        archive=ARCHIVE
-        [ "$archive" -ot JAR ] && archive=FLAG$archive || archive=
-        exec "$java" OPTIONS ${archive:+"$archive"} -cp CLASSPATH MAIN "$@"
+        # this JVM would obey these, and say so on stderr; the command gets them back
+        for taskrunner_name in JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS; do
+            eval "[ -z \\"\\${$taskrunner_name+set}\\" ] || {
+                export TASKRUNNER_$taskrunner_name=\\"\\$$taskrunner_name\\"; unset $taskrunner_name; }"
+        done
+        taskrunner_archive=ARCHIVE
+        [ "$taskrunner_archive" -ot JAR ] && taskrunner_archive=FLAG$taskrunner_archive || taskrunner_archive=
+        exec "$taskrunner_java" SETTINGS ${taskrunner_archive:+"$taskrunner_archive"} -cp CLASSPATH MAIN "$@"
         """;
 
     static List<Command> commands(String name) {
@@ -4307,7 +4331,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         return LAUNCHER.replace("NAME", name).replace("JAVA\n", Text.quoted(java.get(0)) + "\n")
             .replace("JAR", Text.quoted(jars.get(0))).replace("ARCHIVE", Text.quoted(path))
             .replace("FLAG", path.endsWith(".aot") ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=")
-            .replace("OPTIONS", options).replace("CLASSPATH", Text.quoted(String.join(File.pathSeparator, jars)))
+            .replace("SETTINGS", options).replace("CLASSPATH", Text.quoted(String.join(File.pathSeparator, jars)))
             .replace("MAIN", mainClass);
     }
 
