@@ -1181,7 +1181,8 @@ final class LockFile {
     static void noteReplacement(Path path, Holder by) {
         try (FileChannel file = FileChannel.open(path, StandardOpenOption.WRITE, StandardOpenOption.APPEND,
             LinkOption.NOFOLLOW_LINKS)) {
-            RegularFiles.append(file, (REPLACED_BY + by.describe() + "\n").getBytes(StandardCharsets.UTF_8));
+            RegularFiles.append(file, (REPLACED_BY + "pid " + by.process().pid() + " (" + by.user() + "@" + by.host()
+                + ")\n").getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
             // it then says that it was stopped by a signal
         }
@@ -3983,19 +3984,18 @@ final class Documentation {
         return Picocli.completion(commands);
     }
 
-    /** For a directory of zsh's fpath, or to be sourced: zsh runs the script for bash. */
+    /** For a directory of zsh's fpath, or to be sourced: zsh runs the script for bash, which has a builtin more. */
     static String zsh(List<Command> commands) {
         String name = commands.get(0).name();
-        return "#compdef " + name + "\nautoload -U +X bashcompinit && bashcompinit\n" + bash(commands)
-            .replace("compinit\n", "(( $+functions[compdef] )) || { autoload -U +X compinit && compinit; }\n")
-            + "[ \"$funcstack[1]\" != _" + name + " ] || _bash_complete -o default -F _complete_" + name + "\n";
+        return "#compdef " + name + "\n(( $+functions[compopt] )) || compopt() { :; }\n" + bash(commands)
+            + "[[ $funcstack[1] != _" + name + " ]] || _bash_complete -o default -F _complete_" + name + "\n";
     }
 
     /** The man page, in the language of man(7). */
     static String manPage(List<Command> commands) {
         Command main = commands.get(0);
         StringBuilder page = new StringBuilder(".TH " + main.name().toUpperCase(Locale.ROOT) + " 1 \"\" \"" + main.name()
-            + " " + taskrunner.VERSION + "\"\n.SH NAME\n" + roff(main.name())
+            + " " + taskrunner.VERSION + "\"\n.nh\n.ad l\n.SH NAME\n" + roff(main.name())
             + " \\- run a command under a lock file, one instance at a time\n.SH SYNOPSIS\n.nf\n");
         for (String line : main.synopsis()) {
             page.append(roff(line.strip())).append('\n');

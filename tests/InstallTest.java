@@ -144,4 +144,51 @@ class InstallTest {
         Program.taskrunner(other, "install", "--bin", file + "/bin").env("XDG_DATA_HOME", other.toString()).run().exitedWith(73)
             .errContains("choose directories with XDG_DATA_HOME and --bin");
     }
+
+    @Test
+    void completionAndManPageAreWhereShellsAndManLook() throws IOException {
+        for (String file : new String[] {"bash-completion/completions/taskrunner", "zsh/site-functions/_taskrunner",
+            "man/man1/taskrunner.1"}) {
+            assertTrue(Files.readString(data.resolve(file)).contains("--lockfile") || file.endsWith(".1"), file);
+        }
+        assertTrue(Files.readString(data.resolve("zsh/site-functions/_taskrunner")).startsWith("#compdef taskrunner\n"));
+        assertTrue(Files.readString(data.resolve("man/man1/taskrunner.1")).startsWith(".TH TASKRUNNER 1"));
+    }
+
+    @Test
+    void theVersionTellsWhereItRunsFromAndWhetherTheArchiveIsInUse() throws IOException {
+        new Program(directory, launcher.toString(), "--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION
+            + " (JDK " + System.getProperty("java.version") + ", " + jar(data.resolve("taskrunner"))
+            + ", with its start-up archive)\n");
+    }
+
+    @Test
+    void othersMayReadWhatIsInstalledWhateverTheUmask(@TempDir Path other) throws IOException {
+        Path bin = other.resolve("bin 100%");
+        Result result = Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other + "/share")
+            .underShell("umask 077; exec \"$@\"").run().exitedWith(0)
+            .outContains(" * * * '" + other + "/bin 100\\%/taskrunner' --quiet --lockfile ");
+        try (Stream<Path> files = Stream.concat(Files.walk(other.resolve("share")), Files.walk(bin))) {
+            for (Path file : files.toList()) {
+                String mode = java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+                assertTrue(mode.startsWith("r") && mode.charAt(6) == 'r' && (!Files.isDirectory(file) || mode.endsWith("r-x")),
+                    file + " " + mode + " " + result);
+            }
+        }
+    }
+
+    @Test
+    void aRunInProgressSurvivesUpgradeAndUninstall(@TempDir Path other) throws IOException {
+        Path bin = other.resolve("bin");
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        TestTask task = new TestTask(other);
+        Running run = task.hold(new Program(other, bin.resolve("taskrunner").toString(), "--command", task.untilFinish() + "; exit 3",
+            "--metrics-file", other + "/m.prom", "--notify", "touch told", "--log-format", "json").with(task.options()));
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        new Program(other, bin.resolve("taskrunner").toString(), "uninstall").run().exitedWith(0);
+        task.finish();
+        run.result().exitedWith(3);
+        assertTrue(Files.exists(other.resolve("told")) && Files.exists(other.resolve("m.prom")));
+        task.assertFree();
+    }
 }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
@@ -101,6 +102,49 @@ class MetricsTest extends TaskTest {
         Path mine = Files.writeString(directory.resolve("task.prom.tmp"), "my notes\n");
         task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
         assertEquals("my notes\n", Program.read(mine));
+    }
+
+    @Test
+    void aRunIsSeenFromItsStartAndCountersSurvive() {
+        Path file = directory.resolve("task.prom");
+        String[] metrics = {"--metrics-file", file.toString()};
+        task.threshold = 0;
+        task.request("exit 3", metrics).run().exitedWith(3);
+        assertEquals(List.of(0.0, 0.0), List.of(sample(file, "running{"), sample(file, "last_success_timestamp_seconds{")));
+        task.threshold = 1;
+        Running holder = task.hold(metrics);
+        Program.await("the start is written", () -> sample(file, "running{") == 1);
+        assertEquals(3, sample(file, "last_exit_status{"));
+        for (int status : new int[] {0, 0, 75}) {
+            task.request("true", metrics).run().exitedWith(status);
+        }
+        assertEquals(List.of(1.0, 3.0, 3.0, 1.0, 75.0), List.of(sample(file, "running{"), sample(file, "contentions{"),
+            sample(file, "contentions_total{"), sample(file, "reports_total{"), sample(file, "last_exit_status{")));
+        task.finish(holder);
+        task.request("i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done", metrics).run().exitedWith(0);
+        assertEquals(List.of(0.0, 0.0, 2.0, 1.0, 0.0), List.of(sample(file, "running{"), sample(file, "contentions{"),
+            sample(file, "runs_total{outcome=\"succeeded\","), sample(file, "runs_total{outcome=\"failed\","),
+            sample(file, "runs_total{outcome=\"timeout\",")));
+        assertTrue(sample(file, "last_cpu_seconds{mode=\"user\",") > 0, Program.read(file));
+        task.request("true", "--lockfile", directory.resolve("other.lock").toString(), "--metrics-file", file.toString()).run();
+        assertEquals(1, sample(file, "runs_total{outcome=\"succeeded\","), "counters are a task's");
+    }
+
+    @Test
+    void aDamagedOrStrangeFileIsNoSourceOfCounters() throws IOException {
+        Path file = Files.writeString(directory.resolve("task.prom"), "taskrunner_reports_total{lockfile=\"" + task.lock + "\"} x\n"
+            + "taskrunner_contentions_total{lockfile=\"" + task.lock + "\"} 7\n" + "x".repeat(100_000));
+        task.request("true", "--metrics-file", file.toString()).run().exitedWith(0);
+        assertEquals(List.of(0.0, 7.0), List.of(sample(file, "reports_total{"), sample(file, "contentions_total{")));
+        shell("chown 65534 task.prom");
+        task.request("true", "--metrics-file", file.toString()).run().exitedWith(0);
+        assertEquals(List.of(0.0, 1.0), List.of(sample(file, "contentions_total{"), sample(file, "runs_total{outcome=\"succeeded\",")));
+    }
+
+    private double sample(Path file, String name) {
+        String line = "taskrunner_" + name + "lockfile=\"";
+        return Program.read(file).lines().filter(text -> text.startsWith(line))
+            .mapToDouble(text -> Double.parseDouble(text.substring(text.lastIndexOf(' ')))).findFirst().orElseThrow();
     }
 
     private static Map<String, Double> metrics(Path file) {

@@ -85,4 +85,54 @@ class NotifyTest extends TaskTest {
             .errContains("notification command timed out after 30 s: " + sleep);
         assertEquals(List.of(), Program.processesWith(sleep));
     }
+
+    @Test
+    void aDeadMansSwitchHearsOfEachStartAndEnd() throws IOException {
+        String[] pings = {"--notify", "echo $TASKRUNNER_EVENT/${TASKRUNNER_EXIT_STATUS:-start} >> pings", "--notify-on",
+            "started,succeeded,failed"};
+        task.request("true", pings).run().exitedWith(0);
+        task.request("exit 3", pings).run().exitedWith(3);
+        assertEquals("started/start\nsucceeded/0\nstarted/start\nfailed/3\n", Program.read(directory.resolve("pings")));
+        Running holder = task.hold();
+        task.request("true", pings).run().exitedWith(0);
+        task.request("true", "--notify", "echo $TASKRUNNER_EVENT >> pings", "--notify-on", "all").run().exitedWith(0);
+        task.finish(holder);
+        assertTrue(Program.read(directory.resolve("pings")).endsWith("failed/3\ncontention\n"));
+    }
+
+    @Test
+    void aStartIsToldBesideTheCommandAndDelaysNothing() {
+        Running run = task.request("until [ -e told ]; do sleep 0.05; done", "--notify",
+            "[ -e \"$TASKRUNNER_LOCKFILE\" ] && touch told; until [ -e ended ]; do sleep 0.05; done", "--notify-on", "started").start();
+        run.result().exitedWith(0);
+        shell("touch ended");
+    }
+
+    @Test
+    void aStopIsToldToWhoAsksForIt() throws IOException {
+        Running run = task.start(task.request(task.untilFinish(), "--notify", "echo $TASKRUNNER_EVENT $TASKRUNNER_EXIT_STATUS > notes",
+            "--notify-on", "stopped"));
+        run.signal("TERM");
+        run.result().exitedWith(143);
+        assertEquals("stopped 143\n", Program.read(directory.resolve("notes")));
+    }
+
+    @Test
+    void aNotificationThatCannotStartChangesNothing() throws IOException {
+        Path file = Files.writeString(directory.resolve("arguments"), "--command 'exit 3' --notify 'true " + "x".repeat(200_000) + "'");
+        taskrunner("@" + file).with(task.options()).run().exitedWith(3).errContains("cannot start the notification command");
+    }
+
+    @Test
+    @Execution(ExecutionMode.CONCURRENT)
+    void aNotificationEndsAlsoWhenTaskrunnerIsKilled() throws InterruptedException {
+        String sleep = "sleep 1002." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
+        Running run = task.request("exit 3", "--notify", sleep).start();
+        Program.await("the notification runs", () -> !Program.processesWith(sleep).isEmpty());
+        run.kill();
+        for (int i = 0; i < 450 && !Program.processesWith(sleep).isEmpty(); i++) {
+            Thread.sleep(100);
+        }
+        assertEquals(List.of(), Program.processesWith(sleep));
+    }
 }
