@@ -24,6 +24,10 @@ import java.io.OutputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
+import java.lang.invoke.MethodHandle;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.MethodType;
+import java.lang.reflect.Constructor;
 import java.math.BigDecimal;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -514,12 +518,12 @@ final class Execution {
     }
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
+        long oomKills = Processes.oomKills();
         lock.recordCommand(tree.root());
         tellStarted(startedMillis);
         if (output != null) {
             output.started(process);
         }
-        long oomKills = Processes.oomKills();
         boolean timedOut = false;
         int status = -1;
         try {
@@ -624,15 +628,17 @@ final class Execution {
         }
     }
 
-    /** Passes the signal on to the command's own process, if it runs. */
-    private void forward(String name) {
+    /** Passes the signal on to the command, if it runs: not to a shell that it would kill, but to what handles it. */
+    private void forward(String name, int number) {
         ProcessTree running;
         synchronized (this) {
             running = run == null || outcome != null ? null : tree;
         }
         try {
-            if (running != null && Processes.lives(running.root())) {
-                Processes.start(new ProcessBuilder("/bin/sh", "-c", "kill -" + name + " " + running.root().pid()));
+            List<ProcessId> handlers = running == null ? List.of() : running.handlers(number);
+            if (!handlers.isEmpty()) {
+                Processes.start(new ProcessBuilder("/bin/sh", "-c", "kill -" + name + " " + Text.list(
+                    ProcessTree.pids(handlers)).replace(',', ' ')));
             }
         } catch (IOException | UncheckedIOException | OutOfMemoryError e) {
             log.warn("signal", "cannot pass SIG" + name + " on to the command: " + Text.reason(e));
@@ -657,7 +663,7 @@ final class Execution {
                 @Override
                 public void handle(sun.misc.Signal received) {
                     if (forward) {
-                        forward(name);
+                        forward(name, received.getNumber());
                     } else {
                         stop(new StopSignal(name, received.getNumber()));
                     }
@@ -2030,6 +2036,28 @@ final class ProcessTree {
         }
     }
 
+    /**
+     * The processes to which a signal to the command goes: from its root down, on each branch the first that handles
+     * it; the root where none does, which may be right and may kill it.
+     */
+    List<ProcessId> handlers(int signal) {
+        Map<Long, Processes.Entry> all = Processes.all();
+        List<ProcessId> handlers = new ArrayList<>();
+        List<ProcessId> next = new ArrayList<>(Processes.lives(root) ? List.of(root) : List.of());
+        for (int i = 0; i < next.size(); i++) {
+            if (Processes.handles(next.get(i), signal)) {
+                handlers.add(next.get(i));
+                continue;
+            }
+            for (Processes.Entry process : all.values()) {
+                if (process.parent() == next.get(i).pid() && !process.dead()) {
+                    next.add(process.id());
+                }
+            }
+        }
+        return !handlers.isEmpty() || next.isEmpty() ? handlers : List.of(root);
+    }
+
     private boolean areUnkillable(List<ProcessId> alive) {
         for (ProcessId id : alive) {
             Member member = members.get(id);
@@ -2238,7 +2266,7 @@ final class Processes {
                 break;
             }
         }
-        return builder.start();
+        return SELF.pid() == 1 ? Init.start(builder) : builder.start();
     }
 
     /** Who owns the process. */
@@ -2278,6 +2306,18 @@ final class Processes {
             name.write(NAME.getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
             // not on this system; then a taskrunner around this one signals the processes of both
+        }
+    }
+
+    /** Whether the process has a handler for the signal: the mask {@code SigCgt} of proc_pid_status(5). */
+    static boolean handles(ProcessId id, int signal) {
+        try {
+            String status = read("/proc/" + id.pid() + "/status");
+            int mask = status.indexOf("\nSigCgt:") + 8;
+            return (Long.parseUnsignedLong(status.substring(mask, status.indexOf('\n', mask)).strip(), 16)
+                >> signal - 1 & 1) != 0;
+        } catch (IOException | RuntimeException e) {
+            return false;
         }
     }
 
@@ -2482,6 +2522,67 @@ final class Processes {
     }
 
     private Processes() {
+    }
+}
+
+/**
+ * Process 1 of a container: what lost its parent is reparented to it, and stays a zombie until it is waited for.
+ *
+ * <p>The JDK waits for its own children only. Its way to do so, {@code waitpid(2)} for one pid, is private; {@link
+ * sun.reflect.ReflectionFactory}, which is there for serialization, gives the look-up that reaches it (JDK 17 to 25,
+ * without options and warnings).
+ */
+final class Init {
+    private static final Map<Long, Process> CHILDREN = new HashMap<>();
+    private static MethodHandle waitpid;
+
+    /** Starts a child of this process's own, which the JDK waits for. */
+    static synchronized Process start(ProcessBuilder builder) throws IOException {
+        Process process = builder.start();
+        CHILDREN.put(process.pid(), process);
+        if (waitpid == null) {
+            // only now, since the JDK resets the signal's handler before its first child
+            reapOnSignal();
+        }
+        return process;
+    }
+
+    private static void reapOnSignal() {
+        try {
+            Constructor<?> lookup = sun.reflect.ReflectionFactory.getReflectionFactory()
+                .newConstructorForSerialization(MethodHandles.Lookup.class,
+                    MethodHandles.Lookup.class.getDeclaredConstructor(Class.class, Class.class, int.class));
+            Class<?> handles = Class.forName("java.lang.ProcessHandleImpl");
+            final int trusted = -1;
+            waitpid = ((MethodHandles.Lookup) lookup.newInstance(handles, null, trusted)).findStatic(handles,
+                "waitForProcessExit0", MethodType.methodType(int.class, long.class, boolean.class));
+            sun.misc.Signal.handle(new sun.misc.Signal("CHLD"), new sun.misc.SignalHandler() {
+                @Override
+                public void handle(sun.misc.Signal signal) {
+                    reap();
+                }
+            });
+            reap();
+        } catch (ReflectiveOperationException | RuntimeException e) {
+            StandardStream.ERR.print(("taskrunner: as process 1, cannot wait for what is reparented to it: " + e
+                + "; start the container with --init\n").getBytes(StandardCharsets.UTF_8));
+        }
+    }
+
+    private static synchronized void reap() {
+        try {
+            for (Processes.Entry process : Processes.all().values()) {
+                Process own = CHILDREN.get(process.id().pid());
+                if (process.parent() == 1 && process.dead() && (own == null || !own.isAlive())) {
+                    int ignored = (int) waitpid.invokeExact(process.id().pid(), true);
+                }
+            }
+        } catch (Throwable e) {
+            // the next signal looks again
+        }
+    }
+
+    private Init() {
     }
 }
 
