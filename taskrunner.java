@@ -173,9 +173,16 @@ public class taskrunner {
 record Task(Path lockFile, Path counterFile, int threshold) {
     /** The task that the options name; --threshold and --counter-file may be missing. */
     static Task of(Arguments arguments) throws UsageException {
-        return new Task(arguments.path("--lockfile"), arguments.path("--counter-file"),
+        Path lockFile = arguments.path("--lockfile");
+        if (lockFile != null && lockFile.getFileName().toString().endsWith(GATE)) {
+            throw arguments.refused("--lockfile " + lockFile + " ends in " + GATE
+                + ", as the file beside another task's lock file does; choose another name");
+        }
+        return new Task(lockFile, arguments.path("--counter-file"),
             arguments.number("--threshold", 0, Integer.MAX_VALUE, 0));
     }
+
+    private static final String GATE = ".tmp";
 
     /** The path of the lock's {@link Gate}. */
     Path gate() {
@@ -183,7 +190,7 @@ record Task(Path lockFile, Path counterFile, int threshold) {
     }
 
     static Path gate(Path file) {
-        return file.resolveSibling(file.getFileName() + ".tmp");
+        return file.resolveSibling(file.getFileName() + GATE);
     }
 
     /**
@@ -379,6 +386,9 @@ final class Execution {
                     if (recovered != null) {
                         log.warn("recovered", recovery());
                     }
+                    if (attempt.warning() != null) {
+                        log.warn("counter", attempt.warning());
+                    }
                     return true;
                 }
                 if (replaces) {
@@ -417,11 +427,11 @@ final class Execution {
     private boolean replace(LockState lockState) {
         Holder other = lockState.holder();
         boolean held = lockState.kind() == LockState.Kind.HELD;
-        if (other == null || !held && lockState.kind() != LockState.Kind.ORPHANED || Holder.isAround(other)) {
+        ProcessTree run = Holder.isAround(other) ? null : StaleCheck.run(lockState);
+        if (run == null) {
             return false;
         }
         log.warn("replacing", "--replace: " + lockState.message() + "; its run is terminated");
-        ProcessTree run = new ProcessTree(held ? other.process() : other.command(), other.runId());
         long killAfter = request.killAfter.toMillis();
         if (!held) {
             return run.terminate(request.killAfter).isEmpty();
@@ -497,6 +507,7 @@ final class Execution {
                     return;
                 }
                 waiting = Thread.currentThread();
+                lock.recordStart();
                 process = start(builder);
             }
             outcome = await(process, output, startedMillis, startedNanos);
@@ -519,7 +530,7 @@ final class Execution {
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
         long oomKills = Processes.oomKills();
-        lock.recordCommand(tree.root());
+        lock.recordCommand(tree.command());
         tellStarted(startedMillis);
         if (output != null) {
             output.started(process);
@@ -590,13 +601,13 @@ final class Execution {
         }
         try {
             Process process = Processes.start(builder.command(request.argv));
-            tree = new ProcessTree(Processes.idOf(process), holder.runId());
+            tree = new ProcessTree(Processes.entry(process), holder);
             return process;
         } catch (IOException e) {
             throw TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e);
         } catch (OutOfMemoryError e) {
             // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-            tree = ProcessTree.ofChildren(holder.runId());
+            tree = ProcessTree.ofChildren(holder);
             List<ProcessId> remaining = tree.terminate(Duration.ZERO);
             keepLockUnlessGone(remaining);
             throw remaining.isEmpty() ? TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e)
@@ -760,7 +771,7 @@ final class Execution {
         }
         try {
             synchronized (this) {
-                tree = new ProcessTree(Processes.idOf(process), null);
+                tree = new ProcessTree(Processes.entry(process), null);
             }
             if (!process.waitFor(Notification.MAX_SECONDS, TimeUnit.SECONDS)) {
                 tree.terminate(Duration.ofSeconds(1));
@@ -941,17 +952,18 @@ final class Outcome {
  * <ol>
  * <li><b>Enter the gate</b> ({@link Gate#enter}): open LOCKFILE.tmp, lock it, see that the path still leads to the
  *     inode that is locked; else look again every few milliseconds, for up to 10 s. A .tmp that nobody has locked is a
- *     leftover: it is used. Inside, a request is alone in looking at, making and recovering LOCKFILE, and in changing
- *     the counter.
+ *     leftover: it is used. Write the record into it, so that it tells who made it wherever it may be met. Inside, a
+ *     request is alone in looking at, making and recovering LOCKFILE, and in changing the counter.
  * <li><b>Look</b> ({@link #look}): what is at LOCKFILE? A taken fcntl lock is a living holder; otherwise {@link
- *     StaleCheck}.
+ *     StaleCheck}. The gate's own inode there is a holder killed between steps 5 and 6: stale.
  * <li><b>Contention</b>: LOCKFILE is there and not proven stale. Count it, leave the gate, and tell who holds it.
- * <li><b>Recover</b>: it is stale. See that the counter can be cleared, then unlink it, if it still is the inode that
- *     was judged, and look again. The gate's own inode at LOCKFILE is a holder killed between steps 5 and 6: stale.
- * <li><b>Acquire</b>: nothing is there. See that the counter can be cleared, write the record into the gate's file
- *     (truncate, write, fsync) and hard-link LOCKFILE to it: it appears complete and already locked. Then clear the
- *     counter; when that fails unlink LOCKFILE again. A crash in between leaves a stale lock, and who recovers it
- *     clears the counter.
+ * <li><b>Recover</b>: it is stale. Leave the gate, and enter again some milliseconds later; when the second look agrees
+ *     and the counter can be read, unlink LOCKFILE, if it still is the inode that was judged, and look again.
+ * <li><b>Acquire</b>: nothing is there. See that the counter can be read, force the record to the disk, let everybody
+ *     read the file (mode 0644 instead of 0600) and hard-link LOCKFILE to it: it appears complete and already locked.
+ *     See that LOCKFILE is the own file, whole: when somebody removed .tmp meanwhile, the link went to another
+ *     request's, so enter anew. Then clear the counter; when that fails unlink LOCKFILE again. A crash in between
+ *     leaves a stale lock, and who recovers it clears the counter.
  * <li><b>Leave the gate</b>: unlink LOCKFILE.tmp, keep its channel: the fcntl lock now marks the holder's life.
  * <li><b>Run</b>: append the command's process to the record ({@link #recordCommand}).
  * <li><b>Release</b> ({@link #release}), outside the gate: if LOCKFILE still is the own inode, unlink it, then close.
@@ -959,35 +971,44 @@ final class Outcome {
  * </ol>
  *
  * <p>Two things make this hard. Closing <em>any</em> channel on an inode drops all fcntl locks that the process has
- * there (POSIX): only {@link LockedFile} closes channels. And Java has no fstat(2): {@link LockedFile#isAt} is the one
- * proof that a path leads to an inode.
+ * there (POSIX): so nothing that was opened inside the gate is closed before the gate is left, and only {@link
+ * LockedFile} closes channels. And Java has no fstat(2): {@link LockedFile#isAt} is the one proof that a path leads to
+ * an inode.
  */
 final class LockFile {
-    /** The locks that this JVM holds: asked before any lock file is opened. */
-    private static final Map<Path, Holder> HELD = new ConcurrentHashMap<>();
+    /** The locks that this JVM holds, by device and inode (else path): asked before any lock file is opened. */
+    private static final Map<Object, LockFile> HELD = new ConcurrentHashMap<>();
     private static final String REPLACED_BY = "replaced-by=";
 
     private final Path path;
     private final Holder holder;
     private final LockedFile file;
-    /** Device and inode, null where the system has none; nothing else can get them while the file is open. */
-    private final Object inode;
+    private final Object key;
 
     /**
      * What came of one try.
      *
      * @param lock null on contention
      * @param lockState what blocks the task; with a lock: the stale one that was recovered, or null
+     * @param warning what a person should know of the counter, or null
      */
-    record Attempt(LockFile lock, LockState lockState, ContentionCounter.Count count) {
+    record Attempt(LockFile lock, LockState lockState, ContentionCounter.Count count, String warning) {
     }
 
-    private LockFile(Path path, Holder holder, LockedFile file) throws IOException {
-        BasicFileAttributes attributes = RegularFiles.attributes(path);
+    private LockFile(Path path, Holder holder, LockedFile file) {
         this.path = path;
         this.holder = holder;
         this.file = file;
-        this.inode = attributes == null ? null : attributes.fileKey();
+        this.key = key(path, file.status());
+    }
+
+    private static Object key(Path path, FileStatus status) {
+        return status.key() == null ? path : status.key();
+    }
+
+    /** Whether this JVM holds the lock that the file is. */
+    static boolean isHeld(Path path, FileStatus status) {
+        return HELD.containsKey(key(path, status));
     }
 
     /**
@@ -998,40 +1019,50 @@ final class LockFile {
      *     no counter
      */
     static Attempt attempt(Request request, Holder holder, boolean count) throws TaskException {
-        Attempt attempt = null;
-        while (attempt == null) {
-            try (Gate gate = enterGate(request.task.lockFile())) {
-                attempt = inside(gate, request, holder, count);
+        Looks looks = new Looks();
+        while (true) {
+            try (Gate gate = enterGate(request.task.lockFile(), holder)) {
+                Attempt attempt = inside(gate, request, holder, count, looks);
+                if (attempt != null) {
+                    return attempt;
+                }
             } catch (IOException e) {
                 throw TaskException.io("cannot use lock file " + request.task.lockFile() + ": " + Text.reason(e), e);
             }
+            looks.pause();
         }
-        return attempt;
     }
 
-    /** @return null when the gate was removed meanwhile, as by a cleaner: then enter anew */
-    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count) throws TaskException,
-        IOException {
+    /** @return null when the gate is to be entered anew: for another look, or since a cleaner removed it */
+    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count, Looks looks)
+        throws TaskException, IOException {
         Path path = request.task.lockFile();
         ContentionCounter counter = new ContentionCounter(request.task);
-        LockState recovered = null;
         while (true) {
-            try (Found found = look(path, gate)) {
-                if (found == null) {
-                    counter.check();
-                    gate.write(holder.text());
-                    if (link(path, gate)) {
-                        LockFile lock = held(path, gate, holder, counter);
-                        return lock == null ? null : new Attempt(lock, recovered, ContentionCounter.NOT_COUNTED);
-                    }
-                } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
-                    return new Attempt(null, found.lockState, count
-                        ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED);
-                } else {
-                    counter.check();
-                    if (gate.remove(path)) {
-                        recovered = found.lockState;
-                    }
+            Found found = look(path, gate.file(), true);
+            if (found == null) {
+                counter.check();
+                gate.publish();
+                if (link(path, gate)) {
+                    LockFile lock = held(path, gate, holder, counter);
+                    return lock == null ? null
+                        : new Attempt(lock, looks.recovered, ContentionCounter.NOT_COUNTED, counter.warning());
+                }
+                if (!gate.isThere()) {
+                    return null;
+                }
+            } else if (looks.wantsAnother(found)) {
+                return null;
+            } else if (found.isOf(holder)) {
+                // another request, whose gate a cleaner removed, has linked this one's node, and enters anew
+                gate.remove(path);
+            } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
+                return new Attempt(null, found.lockState, count
+                    ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED, null);
+            } else {
+                counter.check();
+                if (gate.isThere() && found.file.isAt(path) && Files.deleteIfExists(path)) {
+                    looks.recovered = found.lockState;
                 }
             }
         }
@@ -1041,19 +1072,20 @@ final class LockFile {
         return !request.overdue.isZero() && lockState.ageMillis() > request.overdue.toMillis();
     }
 
-    private static Gate enterGate(Path path) throws TaskException, IOException {
-        return Gate.enter(Task.gate(path), cannotCreate(path), Holder.MAGIC);
+    private static Gate enterGate(Path path, Holder holder) throws TaskException, IOException {
+        return Gate.enter(path, cannotCreate(path), Holder.MAGIC, holder);
     }
 
     private static String cannotCreate(Path path) {
         return "cannot create lock file " + path;
     }
 
+    /** @return false when there is a lock file already, or no gate any more */
     private static boolean link(Path path, Gate gate) throws TaskException {
         try {
             Files.createLink(path, gate.path());
             return true;
-        } catch (FileAlreadyExistsException e) {
+        } catch (FileAlreadyExistsException | NoSuchFileException e) {
             return false;
         } catch (IOException | UnsupportedOperationException e) {
             throw TaskException.cannotCreate(cannotCreate(path) + ": " + Text.reason(e)
@@ -1061,35 +1093,54 @@ final class LockFile {
         }
     }
 
-    /**
-     * @return null when the gate was removed meanwhile, since the lock file may then be a link to another request's
-     *     node
-     */
+    /** @return null when the lock file is another request's node, since a cleaner removed the gate before the link */
     private static LockFile held(Path path, Gate gate, Holder holder, ContentionCounter counter) throws TaskException,
         IOException {
-        boolean held = false;
+        if (!gate.isWholeAt(path)) {
+            return null;
+        }
+        boolean left = false;
         try {
             counter.clear();
-            LockFile lock = new LockFile(path, holder, gate.file());
-            held = gate.leaveWithFile();
-            if (held) {
-                HELD.put(path, holder);
-                return lock;
-            }
+            gate.leaveWithFile();
+            left = true;
         } finally {
-            if (!held) {
+            if (!left) {
                 gate.remove(path);
             }
         }
-        return null;
+        LockFile lock = new LockFile(path, holder, gate.file());
+        HELD.put(lock.key, lock);
+        return lock;
     }
 
-    /** Judges the lock file without changing anything, for {@code status}. */
+    /**
+     * Judges the lock file without changing anything, for {@code status}: inside the gate when the lock is this user's
+     * and the gate can be made, else with a shared lock, which no request takes for a holder's.
+     */
     static LockState judge(Path path) throws TaskException {
-        try (Gate gate = Files.isWritable(path.getParent()) ? enterGate(path) : null; Found found = look(path, gate)) {
-            return found == null ? LockState.free(path) : found.lockState;
-        } catch (IOException e) {
-            throw TaskException.io("cannot read lock file " + path + ": " + Text.reason(e), e);
+        Looks looks = new Looks();
+        while (true) {
+            try {
+                FileStatus status = FileStatus.of(path);
+                if (status == null) {
+                    return LockState.free(path);
+                }
+                boolean enters = status.isRegular() && status.isOwn() && Files.isWritable(path.getParent());
+                try (Gate gate = enters ? enterGate(path, Holder.self()) : null;
+                    LockedFile seen = gate == null ? new LockedFile() : null) {
+                    Found found = look(path, gate == null ? seen : gate.file(), gate != null);
+                    if (found == null) {
+                        return LockState.free(path);
+                    }
+                    if (!looks.wantsAnother(found)) {
+                        return found.lockState;
+                    }
+                }
+            } catch (IOException e) {
+                throw TaskException.io("cannot read lock file " + path + ": " + Text.reason(e), e);
+            }
+            looks.pause();
         }
     }
 
@@ -1099,85 +1150,123 @@ final class LockFile {
      * @return what was there
      */
     static LockState unlock(Path path) throws TaskException {
-        try (Gate gate = enterGate(path); Found found = look(path, gate)) {
-            LockState lockState = found == null ? LockState.free(path) : found.lockState;
-            switch (lockState.kind()) {
-                case FREE, HELD, ORPHANED:
-                    return lockState;
-                default:
-                    System.out.println(Text.printable(lockState.message()));
-                    if (found.file == null || found.file.isAt(path)) {
-                        Files.deleteIfExists(path);
+        Looks looks = new Looks();
+        while (true) {
+            try (Gate gate = enterGate(path, Holder.self())) {
+                Found found = look(path, gate.file(), true);
+                if (found == null) {
+                    return LockState.free(path);
+                }
+                if (!looks.wantsAnother(found)) {
+                    LockState lockState = found.lockState;
+                    switch (lockState.kind()) {
+                        case FREE, HELD, ORPHANED:
+                            return lockState;
+                        default:
+                            System.out.println(Text.printable(lockState.message()));
+                            if (found.file == null || found.file.isAt(path)) {
+                                Files.deleteIfExists(path);
+                            }
+                            return lockState;
                     }
-                    return lockState;
+                }
+            } catch (IOException e) {
+                throw TaskException.io("cannot remove lock file " + path + ": " + Text.reason(e), e);
             }
-        } catch (IOException e) {
-            throw TaskException.io("cannot remove lock file " + path + ": " + Text.reason(e), e);
+            looks.pause();
         }
     }
 
     /**
-     * A lock file that was judged; open until it is decided what becomes of it. @param file or null when the gate keeps
-     * it open
+     * A lock file that was judged.
+     *
+     * @param file or null when it was not opened
+     * @param certain whether one look is enough
      */
-    private record Found(LockState lockState, LockedFile file) implements AutoCloseable {
-        @Override
-        public void close() throws IOException {
-            if (file != null) {
-                file.close();
+    private record Found(LockState lockState, LockedFile file, boolean certain) {
+        boolean isOf(Holder holder) {
+            return lockState.kind() == LockState.Kind.STALE && lockState.holder() != null
+                && lockState.holder().runId().equals(holder.runId());
+        }
+    }
+
+    /**
+     * That a run is gone is decided by two looks in a row, some milliseconds apart and not inside the gate: processes
+     * fork and execute between two reads.
+     */
+    private static final class Looks {
+        private static final int MAX_PASSERS = 10;
+        private final Backoff backoff = new Backoff(5, 40);
+        private LockState last;
+        private int passers;
+        private LockState recovered;
+
+        boolean wantsAnother(Found found) {
+            LockState before = last;
+            last = found.lockState;
+            if (found.certain) {
+                return false;
+            }
+            if (last.kind() != LockState.Kind.STALE) {
+                return ++passers < MAX_PASSERS;
+            }
+            return before == null || before.kind() != LockState.Kind.STALE
+                || !before.holder().runId().equals(last.holder().runId());
+        }
+
+        void pause() {
+            if (!backoff.pause()) {
+                Thread.currentThread().interrupt();
             }
         }
     }
 
-    /** What is at the path, or null when nothing is. @param gate the gate that the caller is in, or null */
-    private static Found look(Path path, Gate gate) throws TaskException, IOException {
+    /**
+     * What is at the path, or null when nothing is.
+     *
+     * @param opened keeps what is opened; inside the gate, the gate's file
+     */
+    private static Found look(Path path, LockedFile opened, boolean inside) throws TaskException, IOException {
         while (true) {
-            BasicFileAttributes attributes = RegularFiles.attributes(path);
-            if (attributes == null) {
+            FileStatus status = FileStatus.of(path);
+            if (status == null) {
                 return null;
             }
-            if (!attributes.isRegularFile()) {
-                throw TaskException.cannotCreate(cannotCreate(path) + ": " + RegularFiles.kind(attributes)
+            if (!status.isRegular()) {
+                throw TaskException.cannotCreate(cannotCreate(path) + ": " + status.kind()
                     + " is in its place; remove it or choose another --lockfile", null);
             }
-            Holder own = HELD.get(path);
+            LockFile own = HELD.get(key(path, status));
             if (own != null) {
-                return new Found(LockState.held(path, own, null), null);
+                return new Found(StaleCheck.held(path, own.holder, status, null), null, true);
             }
             FileChannel channel;
             try {
-                channel = FileChannel.open(path, RegularFiles.READ);
+                channel = opened.open(path);
             } catch (NoSuchFileException e) {
                 continue;
             } catch (AccessDeniedException e) {
-                String user = Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName();
-                return new Found(LockState.unknown(path, null, "no permission to read it", "ask its owner, " + user
-                    + ", or, if the command runs nowhere: rm " + path), null);
+                return new Found(LockState.unknown(path, null, "no permission to read it", "ask its owner, "
+                    + FileStatus.owner(path) + ", or, if the command runs nowhere: rm " + path), null, true);
             }
-            LockedFile file = new LockedFile(channel);
-            boolean keep = false;
             try {
-                FileLock probe = channel.tryLock(0, Long.MAX_VALUE, true);
+                boolean locked = channel.tryLock(0, Long.MAX_VALUE, true) == null;
+                LockedFile file = opened.other(channel, status);
                 Holder holder = Holder.read(channel);
-                LockState lockState = probe == null ? LockState.held(path, holder, null) : file.isAt(path)
-                    ? StaleCheck.judge(path, holder) : null;
-                if (lockState != null) {
-                    keep = true;
-                    return new Found(lockState, file);
+                if (locked) {
+                    LockState lockState = StaleCheck.judgeLocked(path, holder, status);
+                    return new Found(lockState, file, lockState.kind() != LockState.Kind.UNKNOWN);
                 }
-            } catch (UncheckedIOException e) {
-                throw e.getCause();
+                if (file.isAt(path)) {
+                    LockState lockState = StaleCheck.judge(path, holder, status);
+                    return new Found(lockState, file, lockState.kind() != LockState.Kind.STALE);
+                }
             } catch (OverlappingFileLockException e) {
                 // The gate's own inode, and its fcntl lock is ours: its holder died between link and unlink, before the
                 // command.
-                Holder holder = Holder.read(channel);
-                gate.file().keepOpen(channel);
-                keep = true;
-                return new Found(holder == null ? StaleCheck.judge(path, null)
-                    : LockState.stale(path, holder, "killed before the command started"), null);
-            } finally {
-                if (!keep) {
-                    file.close();
+                if (inside && status.isSame(opened.status())) {
+                    return new Found(LockState.stale(path, Holder.read(channel), "killed before the command started"),
+                        opened, true);
                 }
             }
         }
@@ -1185,10 +1274,14 @@ final class LockFile {
 
     /** Tells the holder, in its record, who is about to end its run; without it the run ends as well. */
     static void noteReplacement(Path path, Holder by) {
-        try (FileChannel file = FileChannel.open(path, StandardOpenOption.WRITE, StandardOpenOption.APPEND,
-            LinkOption.NOFOLLOW_LINKS)) {
-            RegularFiles.append(file, (REPLACED_BY + "pid " + by.process().pid() + " (" + by.user() + "@" + by.host()
-                + ")\n").getBytes(StandardCharsets.UTF_8));
+        try {
+            FileStatus status = FileStatus.of(path);
+            if (status != null && status.isRegular() && !isHeld(path, status)) {
+                try (FileChannel file = FileChannel.open(path, RegularFiles.READ_WRITE)) {
+                    RegularFiles.write(file, REPLACED_BY + "pid " + by.process().pid() + " (" + by.user() + "@" + by.host()
+                        + ")\n", file.size());
+                }
+            }
         } catch (IOException e) {
             // it then says that it was stopped by a signal
         }
@@ -1197,7 +1290,7 @@ final class LockFile {
     /** Who has ended this run by --replace, or null. */
     String replacedBy() {
         try {
-            String text = file.read(Holder.MAX_LENGTH);
+            String text = RegularFiles.read(file.channel(), Holder.MAX_LENGTH);
             int at = text.lastIndexOf("\n" + REPLACED_BY);
             return at < 0 ? null : text.substring(at + 1 + REPLACED_BY.length()).strip();
         } catch (IOException e) {
@@ -1205,10 +1298,21 @@ final class LockFile {
         }
     }
 
+    /** Says, where the run cannot be told from its environment, that a command may be alive from now on. */
+    void recordStart() {
+        if (!Processes.HAVE_PROC) {
+            append(Holder.STARTING);
+        }
+    }
+
     /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
-    void recordCommand(ProcessId command) {
+    void recordCommand(Processes.Entry command) {
+        append(Holder.commandText(command));
+    }
+
+    private void append(String lines) {
         try {
-            file.append(Holder.commandText(command));
+            file.append(lines);
         } catch (IOException e) {
             // a full disk here must not end a command that runs
         }
@@ -1222,13 +1326,13 @@ final class LockFile {
      */
     boolean release() throws TaskException {
         try {
-            BasicFileAttributes attributes = RegularFiles.attributes(path);
-            if (attributes != null && attributes.isDirectory()) {
+            FileStatus status = FileStatus.of(path);
+            if (status != null && "a directory".equals(status.kind())) {
                 throw TaskException.io("cannot release the lock: lock file " + path
                     + " is a directory (EISDIR); remove it: rmdir " + path, null);
             }
-            // the inode's number serves where this user may no longer read the file
-            if (!file.isAt(path) && (attributes == null || inode == null || !inode.equals(attributes.fileKey()))) {
+            // while the file is open nothing else can get its number, also where this user may no longer read it
+            if (!(status != null && status.isSame(file.status()) || file.isAt(path))) {
                 return false;
             }
             return Files.deleteIfExists(path);
@@ -1243,9 +1347,9 @@ final class LockFile {
     /** Lets the fcntl lock go and leaves the lock file: what still runs makes it orphaned. */
     void keep() {
         file.close();
-        // only now, since an open channel would look like the gate's own; only its own entry, since another thread may
-        // hold the lock by now
-        HELD.remove(path, holder);
+        // only now, since an open channel would look like the gate's own; only its own entry, since another file may
+        // have got the inode's number by now
+        HELD.remove(key, this);
     }
 }
 
@@ -1259,16 +1363,21 @@ final class Gate implements AutoCloseable {
     private static final int MAX_BACKOFF_MILLIS = 8;
     /** File locks are the JVM's, not a thread's: only one thread may be at a gate. */
     private static final ReentrantLock THIS_JVM = new ReentrantLock();
-    private static final FileAttribute<?>[] MODE = RegularFiles.mode(PosixFilePermission.OWNER_READ,
+    private static final Set<PosixFilePermission> READABLE = Set.of(PosixFilePermission.OWNER_READ,
         PosixFilePermission.OWNER_WRITE, PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
+    /** Who may read a file may lock it, and keep everybody out. */
+    private static final Set<PosixFilePermission> PRIVATE = Set.of(PosixFilePermission.OWNER_READ,
+        PosixFilePermission.OWNER_WRITE);
 
     private final Path path;
     private final LockedFile file;
+    private final String record;
     private boolean left;
 
-    private Gate(Path path, LockedFile file) {
+    private Gate(Path path, LockedFile file, String record) {
         this.path = path;
         this.file = file;
+        this.record = record;
     }
 
     Path path() {
@@ -1282,11 +1391,14 @@ final class Gate implements AutoCloseable {
     /**
      * Waits up to 10 s for the gate.
      *
+     * @param target the file that the gate is for, beside it
      * @param purpose what is not possible without it, for messages: {@code cannot create lock file L}
      * @param content how the file begins that a crash may have left here; one with other content is the user's
+     * @param holder whose record goes into the gate's file, or null for none
      * @throws TaskException 73 when the gate cannot be made, 74 when somebody stays in it
      */
-    static Gate enter(Path path, String purpose, String content) throws TaskException, IOException {
+    static Gate enter(Path target, String purpose, String content, Holder holder) throws TaskException, IOException {
+        Path path = Task.gate(target);
         long deadline = System.nanoTime() + Duration.ofSeconds(MAX_WAIT_SECONDS).toNanos();
         try {
             if (!THIS_JVM.tryLock(MAX_WAIT_SECONDS, TimeUnit.SECONDS)) {
@@ -1299,7 +1411,7 @@ final class Gate implements AutoCloseable {
         try {
             Backoff backoff = new Backoff(1, MAX_BACKOFF_MILLIS);
             while (true) {
-                gate = tryEnter(path, purpose, content);
+                gate = tryEnter(target, path, purpose, content, holder);
                 if (gate != null) {
                     return gate;
                 }
@@ -1318,28 +1430,35 @@ final class Gate implements AutoCloseable {
     }
 
     /** @return null when the gate is somebody else's, or changed meanwhile */
-    private static Gate tryEnter(Path path, String purpose, String content) throws TaskException, IOException {
-        FileChannel channel = open(path, purpose);
-        if (channel == null) {
+    private static Gate tryEnter(Path target, Path path, String purpose, String content, Holder holder)
+        throws TaskException, IOException {
+        LockedFile file = open(path, purpose);
+        if (file == null) {
             return null;
         }
-        LockedFile file = new LockedFile(channel);
         boolean entered = false;
         try {
-            if (channel.tryLock() == null || !file.isAt(path)) {
+            if (file.channel().tryLock() == null || !file.isAt(path)) {
                 return null;
             }
-            String text = channel.size() == 0 ? "" : RegularFiles.read(channel, content.length());
-            if (!text.startsWith(content) && !content.startsWith(text)) {
-                throw TaskException.cannotCreate(purpose + ": " + path + " exists and is not taskrunner's; move it"
-                    + " away, or choose another file", null);
-            }
-            if (!RegularFiles.isOwn(path)) {
+            FileStatus status = file.status();
+            if (!status.isOwn()) {
                 Files.delete(path);
-                return null;
+                throw TaskException.cannotCreate(purpose + ": the file system gives new files in " + path.getParent()
+                    + " to another user (NFS with root_squash?); use a directory such as /run/lock", null);
+            }
+            String text = file.channel().size() == 0 ? "" : RegularFiles.read(file.channel(), content.length());
+            boolean leftover = text.startsWith(content) || content.startsWith(text);
+            if (!leftover || status.links() > 1 && !status.isSame(FileStatus.of(target))) {
+                throw TaskException.cannotCreate(purpose + ": " + path + (leftover ? " is a hard link to another file"
+                    : " exists and is not taskrunner's") + "; move it away, or choose another file", null);
             }
             entered = true;
-            return new Gate(path, file);
+            Gate gate = new Gate(path, file, holder == null ? null : holder.text(status.inode()));
+            if (status.links() == 1) {
+                gate.record();
+            }
+            return gate;
         } catch (FileSystemException e) {
             throw cannotCreate(path, purpose, e);
         } catch (IOException e) {
@@ -1353,19 +1472,21 @@ final class Gate implements AutoCloseable {
     }
 
     /** The file at the gate's path, made if need be; null when it changed meanwhile or is another user's. */
-    private static FileChannel open(Path path, String purpose) throws TaskException {
+    private static LockedFile open(Path path, String purpose) throws TaskException {
         boolean isNew = false;
         try {
-            BasicFileAttributes attributes = RegularFiles.attributes(path);
-            isNew = attributes == null;
+            FileStatus status = FileStatus.of(path);
+            isNew = status == null;
             if (isNew) {
-                return FileChannel.open(path, RegularFiles.NEW, MODE);
+                return new LockedFile(FileChannel.open(path, RegularFiles.NEW,
+                    RegularFiles.mode(Processes.HAVE_PROC ? PRIVATE : READABLE)), null);
             }
-            if (!attributes.isRegularFile()) {
-                throw TaskException.cannotCreate(purpose + ": " + RegularFiles.kind(attributes) + " is at " + path
+            if (!status.isRegular()) {
+                throw TaskException.cannotCreate(purpose + ": " + status.kind() + " is at " + path
                     + "; remove it, or choose another file", null);
             }
-            return FileChannel.open(path, RegularFiles.READ_WRITE);
+            return status.isOwn() && !LockFile.isHeld(path, status)
+                ? new LockedFile(FileChannel.open(path, RegularFiles.READ_WRITE), status) : null;
         } catch (FileAlreadyExistsException e) {
             return null;
         } catch (NoSuchFileException e) {
@@ -1401,7 +1522,8 @@ final class Gate implements AutoCloseable {
     /** Who has an fcntl lock on the file, as proc_locks(5) tells, for a message. */
     private static String lockHolder(Path path) {
         try {
-            String inode = ":" + Files.getAttribute(path, "unix:ino", LinkOption.NOFOLLOW_LINKS) + " ";
+            FileStatus status = FileStatus.of(path);
+            String inode = ":" + status.inode() + " ";
             for (String line : Processes.read("/proc/locks").split("\n")) {
                 if (line.contains(inode)) {
                     String pid = line.strip().split(" +")[4];
@@ -1409,33 +1531,61 @@ final class Gate implements AutoCloseable {
                         + "; if it is stopped or stuck: kill " + pid;
                 }
             }
-            return "it belongs to " + Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName() + ", and this user may"
-                + " not open it; run the task as one user only, or remove the file as its owner: rm " + path;
+            return status.isOwn() ? "nobody is to be found who holds it; try again" : "it belongs to "
+                + FileStatus.owner(path) + "; run the task as one user only, or remove the file as its owner: rm "
+                + path;
         } catch (IOException | RuntimeException e) {
             return "nobody is to be found who holds it; try again";
         }
     }
 
-    /** Replaces the file's content, before it becomes a lock file. */
-    void write(String text) throws IOException {
-        file.write(text);
+    /**
+     * Writes the record, so that the file tells who made it wherever a link to it is met. Best effort: who needs the
+     * record sees in {@link #publish} that it is there.
+     */
+    private void record() {
+        if (record != null) {
+            try {
+                file.write(record);
+            } catch (IOException e) {
+                // a request that meets a held lock needs no room on the disk
+            }
+        }
     }
 
-    /**
-     * Removes what is at the path if it is a file that this JVM has locked; the gate keeps it open, since it may be its
-     * own.
-     */
+    /** Makes the gate's file what is to be found at the lock file's path: whole, on the disk, readable by everybody. */
+    void publish() throws IOException {
+        publish(record);
+    }
+
+    /** The same with another content. */
+    void publish(String text) throws IOException {
+        if (!file.holds(text)) {
+            file.write(text);
+        }
+        file.force();
+        file.setPermissions(READABLE);
+    }
+
+    /** Whether the path leads to the gate's file, with the whole record. */
+    boolean isWholeAt(Path target) throws IOException {
+        return file.isAt(target) && file.holds(record);
+    }
+
+    /** Whether nobody removed the gate meanwhile, as a cleaner might. */
+    boolean isThere() throws IOException {
+        return file.isAt(path);
+    }
+
+    /** Removes what is at the path if it is the gate's file. */
     boolean remove(Path path) throws IOException {
         return file.isAt(path) && Files.deleteIfExists(path);
     }
 
-    /**
-     * Leaves the gate; the file with its fcntl lock is the caller's. False, and nothing has happened, when the gate was
-     * removed meanwhile.
-     */
-    boolean leaveWithFile() throws IOException {
-        left = remove(path);
-        return left;
+    /** Leaves the gate; the file with its fcntl lock is the caller's. */
+    void leaveWithFile() throws IOException {
+        remove(path);
+        left = true;
     }
 
     @Override
@@ -1455,64 +1605,129 @@ final class Gate implements AutoCloseable {
 
 /**
  * A file whose inode this JVM has open and, by an fcntl lock (fcntl(2)), locked. Closing <em>any</em> channel of this
- * JVM on the inode drops the lock (POSIX): so all that are opened on it stay open here, until {@link #close}.
+ * JVM on the inode drops the lock (POSIX): so all that are opened while it is open, on whatever file, stay open here
+ * until {@link #close}.
  */
 final class LockedFile implements AutoCloseable {
-    private final List<FileChannel> channels = new ArrayList<>(3);
+    private final List<FileChannel> open;
+    private final FileChannel channel;
+    private FileStatus status;
+    private boolean identified;
+    private String written;
+    private long length;
 
-    LockedFile(FileChannel channel) {
-        channels.add(channel);
+    /** None yet, to keep what is opened. */
+    LockedFile() {
+        this(new ArrayList<>(4), null, null);
+    }
+
+    /** @param status what was at the path before it was opened, or null when it was made */
+    LockedFile(FileChannel channel, FileStatus status) {
+        this(new ArrayList<>(4), channel, status);
+        open.add(channel);
+    }
+
+    private LockedFile(List<FileChannel> open, FileChannel channel, FileStatus status) {
+        this.open = open;
+        this.channel = channel;
+        this.status = status;
+    }
+
+    FileChannel channel() {
+        return channel;
+    }
+
+    /** Null as long as it is not known. */
+    FileStatus status() {
+        return status;
+    }
+
+    /** Opens another file, or this one again; it is closed with this one. */
+    FileChannel open(Path path) throws IOException {
+        FileChannel opened = RegularFiles.open(path);
+        open.add(opened);
+        return opened;
+    }
+
+    /** A channel of {@link #open(Path)} as a file of its own, that is closed with this one. */
+    LockedFile other(FileChannel opened, FileStatus seen) {
+        return new LockedFile(open, opened, seen);
     }
 
     /**
      * Whether the path leads to this very file. Java has no fstat(2), but its table of file locks is keyed by device
-     * and inode of the open file, so that an overlapping lock proves the same inode.
+     * and inode of the open file, so that an overlapping lock proves that it is one that this JVM has locked. Once that
+     * is proven, device and inode tell: nothing else can get them while the file is open.
      */
     boolean isAt(Path path) throws IOException {
-        BasicFileAttributes attributes = RegularFiles.attributes(path);
-        if (attributes == null || !attributes.isRegularFile()) {
+        FileStatus now = FileStatus.of(path);
+        boolean known = status != null && status.key() != null;
+        if (now == null || !now.isRegular() || known && !now.isSame(status)) {
             return false;
         }
-        FileChannel channel;
-        try {
-            channel = FileChannel.open(path, RegularFiles.READ);
-        } catch (NoSuchFileException | AccessDeniedException e) {
-            return false;
+        if (!known || !identified) {
+            try {
+                open(path).tryLock(0, Long.MAX_VALUE, true);
+                return false;
+            } catch (NoSuchFileException | AccessDeniedException e) {
+                return false;
+            } catch (OverlappingFileLockException e) {
+                identified = true;
+                status = now;
+            }
         }
-        try {
-            channel.tryLock(0, Long.MAX_VALUE, true);
-        } catch (OverlappingFileLockException e) {
-            channels.add(channel);
-            return true;
-        }
-        channel.close();
-        return false;
+        return true;
     }
 
-    void keepOpen(FileChannel channel) {
-        channels.add(channel);
-    }
-
-    String read(int maxBytes) throws IOException {
-        return RegularFiles.read(channels.get(0), maxBytes);
-    }
-
-    /** Replaces the content and forces it to the disk. */
+    /** Replaces the content. */
     void write(String text) throws IOException {
-        channels.get(0).truncate(0);
+        if (channel.size() > 0) {
+            channel.truncate(0);
+        }
         append(text);
-        channels.get(0).force(false);
+        written = text;
+        length = channel.size();
     }
 
     void append(String text) throws IOException {
-        RegularFiles.write(channels.get(0), text, channels.get(0).size());
+        RegularFiles.write(channel, text, channel.size());
+    }
+
+    /** Whether it was last written with that text, and is as long as then. */
+    boolean holds(String text) throws IOException {
+        return text.equals(written) && channel.size() == length;
+    }
+
+    /** Forces the content to the disk. */
+    void force() throws IOException {
+        channel.force(false);
+    }
+
+    /**
+     * By its descriptor, since something else may be at the path by now; chmod(2) follows /proc/self/fd (proc(5)).
+     * Without /proc nothing happens.
+     */
+    void setPermissions(Set<PosixFilePermission> permissions) throws IOException {
+        String[] descriptors = new File("/proc/self/fd").list();
+        for (int i = descriptors == null ? -1 : descriptors.length - 1; i >= 0; i--) {
+            Path descriptor = Path.of("/proc/self/fd", descriptors[i]);
+            try {
+                Object key = Files.readAttributes(descriptor, BasicFileAttributes.class).fileKey();
+                if (status.key().equals(key)) {
+                    Files.setPosixFilePermissions(descriptor, permissions);
+                    return;
+                }
+            } catch (NoSuchFileException e) {
+                // closed meanwhile
+            }
+        }
     }
 
     @Override
     public void close() {
-        for (FileChannel channel : channels) {
+        for (FileChannel each : open) {
             try {
-                channel.close();
+                each.close();
             } catch (IOException e) {
                 // the descriptor is gone all the same, see close(2)
             }
@@ -1522,22 +1737,73 @@ final class LockedFile implements AutoCloseable {
 
 /**
  * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that
- * names the format. {@code lock.md} of the specification has the fields.
- *
- * @param process the taskrunner process
- * @param command the command's shell, or null before it was started
- * @param started UTC, ISO-8601, to the millisecond
+ * names the format. Fields are only ever added, at the end. A record is another user's text: one that is not well-formed
+ * is none.
  */
-record Holder(String runId, ProcessId process, String pidNamespace, String host, String bootId, String user,
-    String started, ProcessId command) {
+final class Holder {
     /** The environment variable by which the processes of a run are found. */
     static final String RUN_ID = "TASKRUNNER_RUN_ID";
     /** The run ids of the taskrunners around this one, separated by blanks. */
     static final String OUTER_RUN_IDS = "TASKRUNNER_OUTER_RUN_IDS";
     static final String MAGIC = "taskrunner-lock 1\n";
-    static final int MAX_LENGTH = 4096;
+    /** The line that says that a command may be alive, before its process is known. */
+    static final String STARTING = "command=starting\n";
+    static final int MAX_LENGTH = 8192;
+    private static final int MAX_NAME = 255;
     /** Characters: about 50 ids. A job that starts itself again and again keeps the latest. */
     private static final int MAX_OUTER_LENGTH = 2000;
+
+    private final Map<String, String> fields;
+    private final ProcessId process;
+    private final ProcessId command;
+
+    private Holder(Map<String, String> fields) {
+        this.fields = fields;
+        this.process = new ProcessId(number("pid"), number("start"));
+        this.command = fields.containsKey("command-start") ? new ProcessId(number("command-pid"),
+            number("command-start")) : null;
+    }
+
+    /** This process, for a run of its own. */
+    static Holder self() {
+        ProcessId self = Processes.self();
+        String started = Text.time(System.currentTimeMillis());
+        Map<String, String> fields = new LinkedHashMap<>(32);
+        fields.put("run", started.replace("-", "").replace(":", "").replace(".", "") + "-" + self.pid() + "-"
+            + Long.toHexString((System.nanoTime() ^ Host.bootId().hashCode()) & 0xFFFFFF));
+        fields.put("pid", Long.toString(self.pid()));
+        fields.put("start", Long.toString(self.start()));
+        fields.put("pid-namespace", Host.pidNamespace());
+        fields.put("host", wellFormed(Host.name()));
+        fields.put("boot", Host.bootId());
+        fields.put("user", wellFormed(System.getProperty("user.name")));
+        fields.put("started", started);
+        fields.put("uid", Integer.toString(Host.uid()));
+        fields.put("time-namespace", Host.namespace("time"));
+        fields.put("process-1", Host.isProcess1() ? "yes" : "no");
+        fields.put("cgroup-namespace", Host.namespace("cgroup"));
+        String cgroup = Processes.cgroup("self");
+        fields.put("cgroup", cgroup.equals(wellFormed(cgroup)) ? cgroup : "");
+        String ancestors = Processes.ancestors();
+        if (ancestors != null) {
+            fields.put("ancestors", ancestors);
+        }
+        return new Holder(fields);
+    }
+
+    /** @param inode the file's that it is written into */
+    String text(long inode) {
+        StringBuilder text = new StringBuilder(MAGIC);
+        for (Map.Entry<String, String> field : fields.entrySet()) {
+            text.append(field.getKey()).append('=').append(field.getValue()).append('\n');
+        }
+        return text.append("inode=").append(inode).append('\n').toString();
+    }
+
+    static String commandText(Processes.Entry command) {
+        return "command-pid=" + command.id().pid() + "\ncommand-start=" + command.id().start() + "\ncommand-session="
+            + command.session() + "\ncommand-group=" + command.group() + "\n";
+    }
 
     /** Adds the run's id to the environment of its command; those of the runs around it stay findable. */
     void putInto(Map<String, String> environment) {
@@ -1548,33 +1814,15 @@ record Holder(String runId, ProcessId process, String pidNamespace, String host,
             environment.put(OUTER_RUN_IDS, all.length() <= MAX_OUTER_LENGTH ? all
                 : all.substring(all.indexOf(' ', all.length() - MAX_OUTER_LENGTH) + 1));
         }
-        environment.put(RUN_ID, runId);
+        environment.put(RUN_ID, runId());
     }
 
     /** Whether this process runs inside the holder's run. @param holder or null */
     static boolean isAround(Holder holder) {
         String outer = holder == null ? null : System.getenv(RUN_ID);
         String outers = outer == null ? null : System.getenv(OUTER_RUN_IDS);
-        return outer != null && (outer.equals(holder.runId) || outers != null && (" " + outers + " ").contains(" "
-            + holder.runId + " "));
-    }
-
-    static Holder self() {
-        ProcessId self = Processes.self();
-        String started = Text.time(System.currentTimeMillis());
-        String runId = started.replace("-", "").replace(":", "").replace(".", "") + "-" + self.pid() + "-"
-            + Long.toHexString((System.nanoTime() ^ Host.bootId().hashCode()) & 0xFFFFFF);
-        return new Holder(runId, self, Host.pidNamespace(), Host.name(), Host.bootId(),
-            System.getProperty("user.name"), started, null);
-    }
-
-    String text() {
-        return MAGIC + "run=" + runId + "\npid=" + process.pid() + "\nstart=" + process.start() + "\npid-namespace="
-            + pidNamespace + "\nhost=" + host + "\nboot=" + bootId + "\nuser=" + user + "\nstarted=" + started + "\n";
-    }
-
-    static String commandText(ProcessId command) {
-        return "command-pid=" + command.pid() + "\ncommand-start=" + command.start() + "\n";
+        return outer != null && (outer.equals(holder.runId()) || outers != null && (" " + outers + " ").contains(" "
+            + holder.runId() + " "));
     }
 
     /** The record in the file, or null when it holds none. */
@@ -1586,46 +1834,176 @@ record Holder(String runId, ProcessId process, String pidNamespace, String host,
         if (!text.startsWith(MAGIC)) {
             return null;
         }
-        Map<String, String> values = new HashMap<>();
+        Map<String, String> fields = new LinkedHashMap<>();
         int line = MAGIC.length();
         for (int end; (end = text.indexOf('\n', line)) >= 0; line = end + 1) {
             int equals = text.indexOf('=', line);
-            if (equals > 0 && equals < end) {
-                values.put(text.substring(line, equals), text.substring(equals + 1, end));
+            if (equals <= line || equals > end) {
+                return null;
             }
+            fields.putIfAbsent(text.substring(line, equals), text.substring(equals + 1, end));
         }
         try {
-            ProcessId command = values.containsKey("command-start")
-                ? new ProcessId(Long.parseLong(values.get("command-pid")), Long.parseLong(values.get("command-start")))
-                : null;
-            Holder holder = new Holder(values.get("run"), new ProcessId(Long.parseLong(values.get("pid")),
-                Long.parseLong(values.get("start"))), values.get("pid-namespace"), values.get("host"),
-                values.get("boot"), values.get("user"), values.get("started"), command);
-            boolean whole = values.keySet().containsAll(List.of("run", "pid-namespace", "host", "boot", "user",
-                "started"));
-            return whole && !holder.runId.isEmpty() ? holder : null;
+            Holder holder = new Holder(fields);
+            return holder.isWellFormed() ? holder : null;
         } catch (NumberFormatException e) {
             return null;
         }
     }
 
+    private boolean isWellFormed() {
+        for (String name : new String[] {"run", "pid-namespace", "host", "boot", "user", "started"}) {
+            if (!fields.containsKey(name) || fields.get(name).length() > MAX_NAME) {
+                return false;
+            }
+        }
+        for (String value : fields.values()) {
+            if (!value.equals(wellFormed(value))) {
+                return false;
+            }
+        }
+        return !runId().isEmpty() && isWord(runId()) && started().length() >= 20 && Text.millis(started()) >= 0
+            && process.start() >= 0 && (process.pid() > 1 || process.pid() == 1 && wasProcess1())
+            && (command == null || command.pid() > 1 && command.start() >= 0);
+    }
+
+    /** Letters, digits and {@code -._} only. */
+    private static boolean isWord(String text) {
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            if (!(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.'
+                || c == '_')) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** The text with a question mark for all that is no visible character or turns the direction of writing. */
+    private static String wellFormed(String text) {
+        StringBuilder replaced = null;
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            if (c < ' ' || c > '~' && !isPrintable(c)) {
+                replaced = replaced == null ? new StringBuilder(text) : replaced;
+                replaced.setCharAt(i, '?');
+            }
+        }
+        return replaced == null ? text : replaced.toString();
+    }
+
+    private static boolean isPrintable(char c) {
+        int type = Character.getType(c);
+        return type != Character.CONTROL && type != Character.FORMAT && type != Character.LINE_SEPARATOR
+            && type != Character.PARAGRAPH_SEPARATOR && type != Character.UNASSIGNED;
+    }
+
+    /** -1 when the record does not have it. */
+    private long optional(String name) {
+        return fields.containsKey(name) ? number(name) : -1;
+    }
+
+    private long number(String name) {
+        return Long.parseLong(fields.getOrDefault(name, ""));
+    }
+
+    String runId() {
+        return fields.get("run");
+    }
+
+    /** The taskrunner process. */
+    ProcessId process() {
+        return process;
+    }
+
+    /** The command's shell, or null before it was started. */
+    ProcessId command() {
+        return command;
+    }
+
+    String pidNamespace() {
+        return fields.get("pid-namespace");
+    }
+
+    /** "" where the kernel has none; null in a record from before there was this field. */
+    String timeNamespace() {
+        return fields.get("time-namespace");
+    }
+
+    /** Whether it was process 1 of its pid namespace, with which the namespace ends (pid_namespaces(7)). */
+    boolean wasProcess1() {
+        return "yes".equals(fields.get("process-1"));
+    }
+
+    String host() {
+        return fields.get("host");
+    }
+
+    /** "" where it is hidden. */
+    String bootId() {
+        return fields.get("boot");
+    }
+
+    String user() {
+        return fields.get("user");
+    }
+
+    /** UTC, ISO-8601, to the millisecond. */
+    String started() {
+        return fields.get("started");
+    }
+
+    /** The inode that the record was written into, or -1. */
+    long inode() {
+        return optional("inode");
+    }
+
+    /** The command's session, or -1. */
+    long session() {
+        return optional("command-session");
+    }
+
+    /** The command's process group, or -1. */
+    long group() {
+        return optional("command-group");
+    }
+
+    /** Whether a command may have been started that the record does not name. */
+    boolean isStarting() {
+        return command == null && STARTING.equals("command=" + fields.get("command") + "\n");
+    }
+
+    /** As {@link Processes#cgroup} has it, or "" when it is not known or is seen differently from here. */
+    String cgroup() {
+        return Host.namespace("cgroup").equals(fields.get("cgroup-namespace")) ? fields.getOrDefault("cgroup", "") : "";
+    }
+
+    /** Whether all processes above it are recorded. */
+    boolean hasAncestors() {
+        return fields.containsKey("ancestors");
+    }
+
+    /** Whether the process was above it. */
+    boolean isAncestor(ProcessId id) {
+        return ("," + fields.get("ancestors") + ",").contains("," + id.pid() + ":" + id.start() + ",");
+    }
+
     /** How long it has been running, by its own clock, for messages. */
     String age() {
-        long since = Text.millis(started);
+        long since = Text.millis(started());
         return since < 0 ? "an unknown time" : Text.duration(Math.max(0,
             System.currentTimeMillis() - since) / 1000 * 1000);
     }
 
     Json json() {
-        Json json = new Json().put("run_id", runId).put("pid", process.pid()).put("user", user).put("host", host)
-            .put("started", started);
+        Json json = new Json().put("run_id", runId()).put("pid", process.pid()).put("user", user()).put("host", host())
+            .put("started", started());
         return command == null ? json : json.put("command_pid", command.pid());
     }
 
     /** For messages: {@code pid 4711 (root@db1) since 2026-11-24T02:00:03Z}. */
     String describe() {
-        return "pid " + process.pid() + " (" + user + "@" + host + ") since " + started.substring(0, Math.min(19,
-            started.length())) + "Z";
+        return "pid " + process.pid() + " (" + user() + "@" + host() + ") since " + started().substring(0, 19) + "Z";
     }
 }
 
@@ -1689,27 +2067,28 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
         return new LockState(Kind.FREE, path, null, "", "");
     }
 
-    /** @param note or null */
-    static LockState held(Path path, Holder holder, String note) {
+    /** @param note or null @param alive the pids of its holder and its command that may be offered to be killed */
+    static LockState held(Path path, Holder holder, String note, List<Long> alive) {
         String by = holder == null ? "a process that left no record in it" : holder.describe() + " (" + holder.age()
             + ")";
-        String advice = holder == null ? "look for its holder: fuser -v " + path : "if it is stuck: kill "
-            + holder.process().pid() + " (terminates the command, frees the lock); look: ps -o pid,stat,etime,args -p "
-            + holder.process().pid() + (holder.command() == null ? "" : "," + holder.command().pid());
+        String advice = alive.isEmpty() ? "look for its holder: fuser -v " + path : "if it is stuck: kill "
+            + alive.get(0) + " (terminates the command, frees the lock); look: ps -o pid,stat,etime,args -p "
+            + Text.list(alive);
         return new LockState(Kind.HELD, path, holder, "held by " + by + (note == null ? "" : ", " + note), advice);
     }
 
-    static LockState orphaned(Path path, Holder holder, List<Long> pids) {
+    /** @param pids of its run @param own those that belong to the lock file's owner */
+    static LockState orphaned(Path path, Holder holder, List<Long> pids, List<Long> own) {
         return new LockState(Kind.ORPHANED, path, holder, "holder " + holder.describe() + " died, its command still"
-            + " runs: " + Text.pids(pids), "wait for " + (pids.size() == 1 ? "it" : "them") + ", or: kill "
-            + Text.list(pids).replace(',', ' '));
+            + " runs: " + Text.pids(pids), "wait for " + (pids.size() == 1 ? "it" : "them") + (own.isEmpty()
+            ? " to end" : ", or: kill " + Text.list(own).replace(',', ' ')));
     }
 
-    /** @param why or null */
+    /** @param holder or null, when it was killed before it could write its record @param why or null */
     static LockState stale(Path path, Holder holder, String why) {
-        return new LockState(Kind.STALE, path, holder, "holder " + holder.describe() + " and its command are dead"
-            + (why == null ? "" : " (" + why + ")"), "the next request without --on-stale report recovers it; to free"
-            + " it now: rm " + path);
+        return new LockState(Kind.STALE, path, holder, (holder == null ? "its holder is dead" : "holder "
+            + holder.describe() + " and its command are dead") + (why == null ? "" : " (" + why + ")"),
+            "the next request without --on-stale report recovers it; to free it now: rm " + path);
     }
 
     static LockState foreign(Path path, String why) {
@@ -1723,50 +2102,159 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
     }
 }
 
-/** What proves whether a lock whose fcntl lock is free still has a living run. */
+/**
+ * What proves whether a lock still has a living run. Proof is what can be seen from here and can mean one thing only;
+ * what cannot be seen, or may look different to the holder, proves nothing.
+ */
 final class StaleCheck {
     private static final Set<String> LOCAL_FILE_SYSTEMS = Set.of("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs",
         "overlay", "zfs", "f2fs", "jfs", "ramfs", "bcachefs", "apfs", "hfs", "ufs", "NTFS");
 
-    static LockState judge(Path path, Holder holder) throws IOException {
+    /** A lock whose fcntl lock is free. @param file the lock file */
+    static LockState judge(Path path, Holder holder, FileStatus file) throws IOException {
         if (holder == null) {
             return LockState.foreign(path, "it was not created by taskrunner (touch? flock?)");
         }
         if (!Processes.HAVE_PROC && System.getProperty("os.name").equals("Linux")) {
             return unknown(path, holder, "without /proc nothing can be proven, mount it");
         }
-        if (!holder.bootId().equals(Host.bootId())) {
-            if (!holder.host().equals(Host.name())) {
-                return unknown(path, holder, "it was made on another machine");
+        if (!isSameBoot(holder)) {
+            return otherBoot(path, holder, file);
+        }
+        if (!isSeenAlike(holder)) {
+            return holder.wasProcess1() && holder.inode() == file.inode()
+                ? stale(path, holder, file, "it was process 1 of a container that is gone")
+                : unknown(path, holder, "it was made in another container ("
+                    + (holder.pidNamespace().equals(Host.pidNamespace()) ? "time" : "pid") + " namespace)");
+        }
+        try {
+            if (Processes.lives(holder.process())) {
+                return held(path, holder, file, "whose fcntl lock is gone (was the lock file copied or restored?)");
             }
-            String type = Files.getFileStore(path).type();
-            return LOCAL_FILE_SYSTEMS.contains(type) ? stale(path, holder, "the host was rebooted since")
-                : unknown(path, holder, "it was made before the last boot, on a " + type + " file system that others"
-                + " may share");
+            return Processes.HAVE_PROC ? byProcesses(path, holder, file) : byCommand(path, holder, file);
+        } catch (UncheckedIOException | Error e) {
+            return unknown(path, holder, "its processes cannot be looked at: " + Text.reason(e instanceof Error ? e
+                : e.getCause()));
         }
-        if (!holder.pidNamespace().equals(Host.pidNamespace())) {
-            return unknown(path, holder, "it was made in another container (pid namespace)");
-        }
-        if (Processes.lives(holder.process())) {
-            return LockState.held(path, holder, "whose fcntl lock is gone (was the lock file copied or restored?)");
-        }
-        if (!Processes.HAVE_PROC && holder.command() == null) {
-            return unknown(path, holder, "it is dead, and the record names no command");
-        }
-        LockState first = byProcesses(path, holder);
-        // a process that forks or executes while /proc is read can be missed once
-        return first.kind() == LockState.Kind.STALE ? byProcesses(path, holder) : first;
     }
 
-    private static LockState byProcesses(Path path, Holder holder) throws IOException {
+    /**
+     * A lock whose fcntl lock is taken: its holder lives, unless it is seen to be dead. Then another request has opened
+     * LOCKFILE.tmp before it became this lock, and is about to notice.
+     *
+     * @return unknown when another look will tell
+     */
+    static LockState judgeLocked(Path path, Holder holder, FileStatus file) throws IOException {
+        try {
+            if (holder != null && Processes.HAVE_PROC && isSameBoot(holder) && isSeenAlike(holder)
+                && !Processes.lives(holder.process())) {
+                LockState lockState = byProcesses(path, holder, file);
+                return lockState.kind() == LockState.Kind.ORPHANED ? lockState
+                    : LockState.unknown(path, holder, "it is dead, but another process has the fcntl lock",
+                        "look for that process: fuser -v " + path);
+            }
+        } catch (UncheckedIOException | Error e) {
+            // then the fcntl lock is all that is known
+        }
+        return held(path, holder, file, null);
+    }
+
+    /** @param note or null */
+    static LockState held(Path path, Holder holder, FileStatus file, String note) {
+        List<Long> alive = new ArrayList<>(2);
+        try {
+            if (holder != null && isSameBoot(holder) && isSeenAlike(holder) && isOf(holder.process(), file)) {
+                alive.add(holder.process().pid());
+                if (holder.command() != null && isOf(holder.command(), file)) {
+                    alive.add(holder.command().pid());
+                }
+            }
+        } catch (UncheckedIOException e) {
+            // a pid that cannot be looked at is not offered
+        }
+        return LockState.held(path, holder, note, alive);
+    }
+
+    /** The run of a held or orphaned lock, to be terminated; null when that cannot be told or is another user's. */
+    static ProcessTree run(LockState lockState) {
+        try {
+            Holder holder = lockState.holder();
+            FileStatus file = FileStatus.of(lockState.path());
+            if (holder == null || file == null || !isSameBoot(holder) || !isSeenAlike(holder)) {
+                return null;
+            }
+            boolean held = lockState.kind() == LockState.Kind.HELD;
+            ProcessId root = held ? holder.process() : holder.command();
+            root = root != null && isOf(root, file) ? root : null;
+            return held && root == null || !held && lockState.kind() != LockState.Kind.ORPHANED ? null
+                : new ProcessTree(root, holder, file.uid());
+        } catch (IOException | UncheckedIOException e) {
+            return null;
+        }
+    }
+
+    /** Whether the process lives, as recorded, and belongs to the lock file's owner: else nobody is to kill it. */
+    private static boolean isOf(ProcessId id, FileStatus file) {
+        return id.pid() > 1 && Processes.lives(id) && Processes.uid(id.pid()) == file.uid();
+    }
+
+    private static boolean isSameBoot(Holder holder) {
+        return Processes.HAVE_PROC ? !holder.bootId().isEmpty() && holder.bootId().equals(Host.bootId())
+            : holder.host().equals(Host.name());
+    }
+
+    /** Whether pids and starts mean the same here as to the holder. */
+    private static boolean isSeenAlike(Holder holder) {
+        return !Processes.HAVE_PROC || !holder.pidNamespace().isEmpty()
+            && holder.pidNamespace().equals(Host.pidNamespace())
+            && (holder.timeNamespace() == null || holder.timeNamespace().equals(Host.namespace("time")));
+    }
+
+    /** A boot id may be hidden, or a container's own: only the kernel's own boot time proves a restart. */
+    private static LockState otherBoot(Path path, Holder holder, FileStatus file) throws IOException {
+        if (!holder.host().equals(Host.name())) {
+            return unknown(path, holder, "it was made on another machine");
+        }
+        if (holder.bootId().isEmpty() || Host.bootId().isEmpty()) {
+            return unknown(path, holder, "the boot id is hidden (/proc/sys/kernel/random/boot_id)");
+        }
+        String type = Files.getFileStore(path).type();
+        if (!LOCAL_FILE_SYSTEMS.contains(type)) {
+            return unknown(path, holder, "it was made before the last boot, on a " + type
+                + " file system that others may share");
+        }
+        long boot = Host.bootMillis();
+        return boot > 0 && Text.millis(holder.started()) < boot ? stale(path, holder, file,
+            "the host was rebooted since") : unknown(path, holder, "its boot id is another one, but the kernel has not"
+            + " been started since (a container's own boot id?)");
+    }
+
+    /** Without the environments of proc(5). */
+    private static LockState byCommand(Path path, Holder holder, FileStatus file) throws IOException {
+        if (holder.isStarting()) {
+            return unknown(path, holder, "it is dead, and the record does not name its command");
+        }
+        if (holder.command() == null || !Processes.lives(holder.command())) {
+            return stale(path, holder, file, null);
+        }
+        List<Long> pids = List.of(holder.command().pid());
+        return LockState.orphaned(path, holder, pids, pids);
+    }
+
+    private static LockState byProcesses(Path path, Holder holder, FileStatus file) throws IOException {
         Map<Long, Processes.Entry> all = Processes.all();
         List<Long> hidden = new ArrayList<>();
-        ProcessTree tree = new ProcessTree(holder.command(), holder.runId());
-        List<Long> alive = ProcessTree.pids(tree.alive(all, holder.process().start(), hidden));
+        List<ProcessId> alive = new ProcessTree(holder.command(), holder, file.uid()).alive(all, hidden);
         if (!alive.isEmpty()) {
-            return LockState.orphaned(path, holder, alive);
+            List<Long> own = new ArrayList<>();
+            for (ProcessId id : alive) {
+                if (isOf(id, file)) {
+                    own.add(id.pid());
+                }
+            }
+            return LockState.orphaned(path, holder, ProcessTree.pids(alive), own);
         }
-        if (Processes.HAVE_PROC && !all.containsKey(1L)) {
+        if (!all.containsKey(1L)) {
             return LockState.unknown(path, holder, "it is dead, but /proc hides other users' processes (hidepid), and"
                 + " one may be of its run", asRoot(path));
         }
@@ -1774,7 +2262,7 @@ final class StaleCheck {
             return LockState.unknown(path, holder, "it is dead; cannot tell whether " + Text.pids(hidden) + " belong"
                 + (hidden.size() == 1 ? "s" : "") + " to its run (not readable by this user)", asRoot(path));
         }
-        return stale(path, holder, null);
+        return stale(path, holder, file, null);
     }
 
     private static String asRoot(Path path) {
@@ -1785,11 +2273,11 @@ final class StaleCheck {
         return LockState.unknown(path, holder, why, "if the command runs nowhere: rm " + path);
     }
 
-    private static LockState stale(Path path, Holder holder, String why) throws IOException {
-        if (RegularFiles.isOwn(path)) {
+    private static LockState stale(Path path, Holder holder, FileStatus file, String why) {
+        if (file.isOwn()) {
             return LockState.stale(path, holder, why);
         }
-        String user = Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName();
+        String user = FileStatus.owner(path);
         return LockState.unknown(path, holder, "its run is dead, but the file belongs to another user, " + user, "as "
             + user + " or root: rm " + path);
     }
@@ -1801,14 +2289,15 @@ final class StaleCheck {
 // 6. the counter
 
 /**
- * The failure counter: contentions since the lock was last acquired or the threshold was last reported. To be used
- * inside the gate only, but for {@link #read}.
+ * The contentions since the lock was last acquired or the threshold was last reported. To be used inside the gate only,
+ * but for {@link #read}. The file of another user, root left out, is neither trusted nor changed.
  */
 final class ContentionCounter {
     static final Count NOT_COUNTED = new Count(-1, false);
     private static final int MAX_LENGTH = 4096;
     private final Path file;
     private final int threshold;
+    private String warning;
 
     /** @param value the counter, or on a report the number of contentions reached, or -1 when not counted */
     record Count(long value, boolean reported) {
@@ -1819,29 +2308,43 @@ final class ContentionCounter {
         threshold = task.threshold();
     }
 
+    /** What a person should know of a counter that was left as it is, or null. */
+    String warning() {
+        return warning;
+    }
+
     /**
      * The counter's value; 0 without a file or with an empty one.
      *
      * @throws TaskException 65 when the file holds anything but an integer from 0 to 2^63-1, 74 when it cannot be read
+     *     or is another user's
      */
     long read() throws TaskException {
-        try (FileChannel channel = open(RegularFiles.READ)) {
+        try (FileChannel channel = open()) {
             return channel == null ? 0 : parse(RegularFiles.read(channel, MAX_LENGTH));
         } catch (IOException e) {
             throw unusable(e);
         }
     }
 
-    /** Sees that a counter that is needed can be read, before anything is changed for it. */
+    /**
+     * Sees that a counter that is needed can be read, before anything is changed for it. Another user's does not keep
+     * the command from running.
+     */
     void check() throws TaskException {
         if (threshold > 0) {
-            read();
+            FileStatus status = status();
+            if (status == null || isTrusted(status)) {
+                read();
+            } else {
+                warning = notTrusted() + "; it was not cleared";
+            }
         }
     }
 
-    /** Removes the counter file, unless the threshold is 0. */
+    /** Removes the counter file, unless the threshold is 0 or it is another user's. */
     void clear() throws TaskException {
-        if (threshold > 0) {
+        if (threshold > 0 && warning == null) {
             try {
                 Files.deleteIfExists(file);
             } catch (IOException e) {
@@ -1867,7 +2370,7 @@ final class ContentionCounter {
     private void write(long value) throws TaskException {
         boolean created = false;
         try {
-            FileChannel existing = open(RegularFiles.READ_WRITE);
+            FileChannel existing = open();
             try (FileChannel channel = existing == null ? FileChannel.open(file, RegularFiles.NEW) : existing) {
                 created = existing == null;
                 String text = value + "\n";
@@ -1883,16 +2386,37 @@ final class ContentionCounter {
     }
 
     /** The file, or null when there is none. */
-    private FileChannel open(Set<OpenOption> options) throws IOException, TaskException {
-        BasicFileAttributes attributes = RegularFiles.attributes(file);
-        if (attributes == null) {
+    private FileChannel open() throws IOException, TaskException {
+        FileStatus status = status();
+        if (status == null) {
             return null;
         }
-        if (!attributes.isRegularFile()) {
-            throw TaskException.counter(ExitStatus.IO, "cannot use counter file " + file + ": "
-                + RegularFiles.kind(attributes) + " is in its place; remove it or choose another --counter-file", null);
+        if (!isTrusted(status)) {
+            throw TaskException.counter(ExitStatus.IO, notTrusted(), null);
         }
-        return FileChannel.open(file, options);
+        return RegularFiles.open(file);
+    }
+
+    private FileStatus status() throws TaskException {
+        try {
+            FileStatus status = FileStatus.of(file);
+            if (status != null && !status.isRegular()) {
+                throw TaskException.counter(ExitStatus.IO, "cannot use counter file " + file + ": " + status.kind()
+                    + " is in its place; remove it or choose another --counter-file", null);
+            }
+            return status;
+        } catch (IOException e) {
+            throw unusable(e);
+        }
+    }
+
+    private static boolean isTrusted(FileStatus status) {
+        return status.isOwn() || status.uid() == 0;
+    }
+
+    private String notTrusted() {
+        return "counter file " + file + " belongs to another user, " + FileStatus.owner(file) + ", and is neither"
+            + " trusted nor changed; remove it as that user, or choose another --counter-file";
     }
 
     private long parse(String text) throws TaskException {
@@ -1925,7 +2449,13 @@ final class ContentionCounter {
 // 7. processes
 
 /**
- * A process, its descendants and, on Linux, every process that carries the run's id in its environment.
+ * A command and all that is of its run: the one definition by which a run is stopped and judged.
+ *
+ * <p>Of the run is what descends from the command or from another process of the run, as far as parents can be seen;
+ * and, on Linux, what started after the holder and carries the run's id in its environment. One that cannot be told may
+ * be of the run: its environment cannot be read, or it is of the command's session or process group and has overwritten
+ * its environment, as a program that sets its title does. What carries the id but belongs to another user, and what
+ * cannot be told, is not of the run when it is {@linkplain #isApart apart} from it.
  *
  * <p>Terminated, each is sent SIGTERM once, parents first, and after a time SIGKILL again and again. Three kinds get
  * the SIGKILL alone: what its parent started after it was signalled, in order to end (a trap's {@code umount}); what a
@@ -1937,8 +2467,13 @@ final class ProcessTree {
     private static final int MAX_BACKOFF_MILLIS = 100;
     /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
     private static final int PID_HALF_RANGE = 16384;
+    private static final int MAX_DEPTH = 1000;
+    private final Processes.Entry command;
     private final ProcessId root;
-    private final String runId;
+    private final Holder holder;
+    private final int owner;
+    private final long session;
+    private final long group;
     private final Map<ProcessId, Member> members = new LinkedHashMap<>();
     private volatile boolean escalated;
     /** The process group that has the signal from the terminal, or 0. */
@@ -1960,24 +2495,43 @@ final class ProcessTree {
         long killed;
     }
 
-    /** @param root or null @param runId or null */
-    ProcessTree(ProcessId root, String runId) {
+    /** A run of this process. @param command or null @param holder or null: then parents alone tell */
+    ProcessTree(Processes.Entry command, Holder holder) {
+        this(command, command == null ? null : command.id(), holder, Host.uid(), command == null ? 0
+            : command.session(), command == null ? 0 : command.group());
+    }
+
+    /** The run that a lock's record names. @param root or null @param owner the user that the lock file belongs to */
+    ProcessTree(ProcessId root, Holder holder, int owner) {
+        this(null, root, holder, owner, holder.session(), holder.group());
+    }
+
+    private ProcessTree(Processes.Entry command, ProcessId root, Holder holder, int owner, long session, long group) {
+        this.command = command;
         this.root = root;
-        this.runId = runId;
+        this.holder = holder;
+        this.owner = owner;
+        this.session = session;
+        this.group = group;
         if (root != null) {
             members.put(root, new Member());
         }
     }
 
     /** The children of this process, whichever they are. */
-    static ProcessTree ofChildren(String runId) {
-        ProcessTree tree = new ProcessTree(null, runId);
+    static ProcessTree ofChildren(Holder holder) {
+        ProcessTree tree = new ProcessTree(null, holder);
         for (Processes.Entry process : Processes.all().values()) {
             if (process.parent() == Processes.self().pid()) {
                 tree.members.put(process.id(), new Member());
             }
         }
         return tree;
+    }
+
+    /** As it was when it started; null for a run that a record names. */
+    Processes.Entry command() {
+        return command;
     }
 
     ProcessId root() {
@@ -1997,7 +2551,7 @@ final class ProcessTree {
     /** The members that live, or all when that cannot be told. */
     synchronized List<ProcessId> alive() {
         try {
-            return alive(Processes.all(), 0, null);
+            return alive(Processes.all(), null);
         } catch (UncheckedIOException e) {
             return List.copyOf(members.keySet());
         }
@@ -2084,7 +2638,7 @@ final class ProcessTree {
             if (first) {
                 signalledPid = Processes.lastPid();
             }
-            List<ProcessId> alive = alive(all, 0, null);
+            List<ProcessId> alive = alive(all, null);
             signalAll(all);
             return alive;
         } catch (UncheckedIOException e) {
@@ -2097,12 +2651,19 @@ final class ProcessTree {
             found = false;
             for (Processes.Entry process : all.values()) {
                 Processes.Entry parent = all.get(process.parent());
-                if (parent != null && members.containsKey(parent.id()) && !process.dead()
-                        && members.putIfAbsent(process.id(), new Member()) == null) {
+                if (parent != null && members.containsKey(parent.id()) && isCandidate(process)) {
+                    members.put(process.id(), new Member());
                     found = true;
                 }
             }
         }
+    }
+
+    /** Whether it may be of the run and is no member yet: it lives, and the run is older. */
+    private boolean isCandidate(Processes.Entry process) {
+        ProcessId id = process.id();
+        return !process.dead() && !members.containsKey(id) && !id.equals(Processes.self())
+            && (holder == null || id.start() >= holder.process().start());
     }
 
     /** Signals the members, parents first, which is the order in which they were found. */
@@ -2161,31 +2722,14 @@ final class ProcessTree {
     }
 
     /**
-     * @param since the start before which no process can be of the run
+     * One look, which proves nothing gone: processes fork and execute while /proc is read.
+     *
      * @param hidden gets the pids of which it cannot be told, or null
      */
-    List<ProcessId> alive(Map<Long, Processes.Entry> all, long since, List<Long> hidden) {
-        for (boolean found = true; found;) {
-            found = false;
-            for (Processes.Entry process : all.values()) {
-                ProcessId id = process.id();
-                if (process.dead() || members.containsKey(id) || id.start() < since || id.equals(Processes.self())) {
-                    continue;
-                }
-                Processes.Entry parent = all.get(process.parent());
-                boolean descends = parent != null && members.containsKey(parent.id());
-                Processes.Belongs belongs = descends || runId == null ? Processes.Belongs.NO
-                    : Processes.belongsTo(process, runId);
-                if (descends || belongs == Processes.Belongs.YES) {
-                    members.put(id, new Member());
-                    found = true;
-                } else if (belongs == Processes.Belongs.HIDDEN && hidden != null && !hidden.contains(id.pid())
-                        // whose parent died belongs to pid 1 or another reaper: below an older process it was never of
-                        // the run
-                        && (parent == null || process.parent() == 1 || parent.id().start() >= since)) {
-                    hidden.add(id.pid());
-                }
-            }
+    List<ProcessId> alive(Map<Long, Processes.Entry> all, List<Long> hidden) {
+        addDescendants(all);
+        if (holder != null && Processes.HAVE_PROC) {
+            addByEnvironment(all, hidden);
         }
         List<ProcessId> alive = new ArrayList<>();
         for (ProcessId id : members.keySet()) {
@@ -2195,6 +2739,58 @@ final class ProcessTree {
             }
         }
         return alive;
+    }
+
+    private void addByEnvironment(Map<Long, Processes.Entry> all, List<Long> hidden) {
+        List<Processes.Entry> candidates = new ArrayList<>();
+        for (Processes.Entry process : all.values()) {
+            if (isCandidate(process)) {
+                candidates.add(process);
+            }
+        }
+        Map<Long, Processes.Belongs> environments = Processes.environments(candidates, holder.runId(), owner);
+        for (Processes.Entry process : candidates) {
+            long pid = process.id().pid();
+            if (environments.get(pid) == Processes.Belongs.YES && (Processes.uid(pid) == owner
+                || !isApart(process, all, environments))) {
+                members.put(process.id(), new Member());
+            }
+        }
+        addDescendants(all);
+        if (hidden != null) {
+            for (Processes.Entry process : candidates) {
+                Processes.Belongs belongs = environments.get(process.id().pid());
+                boolean untold = belongs == null || belongs == Processes.Belongs.HIDDEN
+                    || belongs == Processes.Belongs.OVERWRITTEN && (session > 0 && process.session() == session
+                        || group > 0 && process.group() == group);
+                if (untold && isCandidate(process) && !isApart(process, all, environments)) {
+                    hidden.add(process.id().pid());
+                }
+            }
+        }
+    }
+
+    /**
+     * Whether it cannot be of the run: it is in another control group, or its living ancestors lead to a process that is
+     * not of the run before they lead to one to which the run's orphans are given (process 1, or an ancestor of the
+     * holder's that is a subreaper, see prctl(2)). A reaper that is younger than the run and not of it is no ancestor of
+     * the run's.
+     */
+    private boolean isApart(Processes.Entry process, Map<Long, Processes.Entry> all,
+        Map<Long, Processes.Belongs> environments) {
+        if (Processes.isOutside(process.id().pid(), holder.cgroup())) {
+            return true;
+        }
+        Processes.Entry above = all.get(process.parent());
+        for (int depth = 0; depth < MAX_DEPTH && holder.hasAncestors() && above != null && above.id().pid() != 1
+            && !members.containsKey(above.id()) && !holder.isAncestor(above.id()); depth++) {
+            if (above.id().start() < holder.process().start() || above.id().equals(Processes.self())
+                || environments.get(above.id().pid()) == Processes.Belongs.NO) {
+                return true;
+            }
+            above = all.get(above.parent());
+        }
+        return false;
     }
 }
 
@@ -2215,13 +2811,18 @@ final class Processes {
         done
         exec "$@"
         """;
-    private static final int MAX_TRANSITION_MILLIS = 500;
+    /** What Linux allows for arguments and environment under the default stack limit, see execve(2). */
+    private static final int MAX_ENVIRONMENT = 2 << 20;
+    private static final int MAX_READING_MILLIS = 1000;
+    private static final int MAX_ANCESTORS = 64;
+    private static final int MAX_CGROUP = 2000;
+    /** Clock ticks in which the JDK's helper has long become the command: 3 s, since USER_HZ is 100. */
+    private static final int HELPER_TICKS = 300;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
     private static final long KERNEL_THREAD = 0x00200000;
     /** The name of a taskrunner process in ps(1) and to one around it; the kernel keeps 15 bytes. */
     static final String NAME = "taskrunner.java";
-    private static final Entry START = HAVE_PROC ? stat("self") : null;
-    private static final ProcessId SELF = HAVE_PROC ? START.id() : idOf(ProcessHandle.current());
+    private static final Entry START = HAVE_PROC ? stat("self") : entry(ProcessHandle.current());
 
     /**
      * @param parent its pid
@@ -2234,15 +2835,15 @@ final class Processes {
                  String name) {
     }
 
-    /** Whether a process belongs to a run. */
-    enum Belongs { YES, NO, HIDDEN }
+    /** What a process's environment tells of a run; {@code OVERWRITTEN}: there is none any more to read. */
+    enum Belongs { YES, NO, OVERWRITTEN, HIDDEN }
 
     static List<String> shell(String command) {
         return WINDOWS ? List.of("cmd", "/c", command) : List.of("/bin/sh", "-c", "--", command);
     }
 
     static ProcessId self() {
-        return SELF;
+        return START.id();
     }
 
     /** The working directory if it was removed, else null. One that was renamed, or cannot be reached, still serves. */
@@ -2266,7 +2867,7 @@ final class Processes {
                 break;
             }
         }
-        return SELF.pid() == 1 ? Init.start(builder) : builder.start();
+        return self().pid() == 1 ? Init.start(builder) : builder.start();
     }
 
     /** Who owns the process. */
@@ -2342,24 +2943,26 @@ final class Processes {
         return told ? now.group() : 0;
     }
 
-    static ProcessId idOf(Process process) {
+    static Entry entry(Process process) {
         if (HAVE_PROC) {
             try {
                 Entry entry = stat(Long.toString(process.pid()));
                 if (entry != null) {
-                    return entry.id();
+                    return entry;
                 }
             } catch (UncheckedIOException e) {
                 // the run's id in its environment still tells whose process it is
             }
-            return new ProcessId(process.pid(), 0);
+            return new Entry(new ProcessId(process.pid(), 0), START.id().pid(), 0, 0, -1, false, "");
         }
-        return idOf(process.toHandle());
+        return entry(process.toHandle());
     }
 
-    private static ProcessId idOf(ProcessHandle handle) {
+    private static Entry entry(ProcessHandle handle) {
         Optional<java.time.Instant> start = handle.info().startInstant();
-        return new ProcessId(handle.pid(), start.isPresent() ? start.get().toEpochMilli() : 0);
+        Optional<ProcessHandle> parent = handle.parent();
+        return new Entry(new ProcessId(handle.pid(), start.isPresent() ? start.get().toEpochMilli() : 0),
+            parent.isPresent() ? parent.get().pid() : 0, 0, 0, -1, !handle.isAlive(), "");
     }
 
     static boolean lives(ProcessId id) {
@@ -2368,7 +2971,7 @@ final class Processes {
             return entry != null && !entry.dead() && entry.id().equals(id);
         }
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
-        return handle.isPresent() && handle.get().isAlive() && idOf(handle.get()).equals(id);
+        return handle.isPresent() && handle.get().isAlive() && entry(handle.get()).id().equals(id);
     }
 
     /** All processes that this one can see, by pid. */
@@ -2389,10 +2992,8 @@ final class Processes {
             }
         } else {
             for (java.util.Iterator<ProcessHandle> i = ProcessHandle.allProcesses().iterator(); i.hasNext();) {
-                ProcessHandle handle = i.next();
-                Optional<ProcessHandle> parent = handle.parent();
-                all.put(handle.pid(), new Entry(idOf(handle), parent.isPresent() ? parent.get().pid() : 0,
-                    0, 0, -1, !handle.isAlive(), ""));
+                Entry entry = entry(i.next());
+                all.put(entry.id().pid(), entry);
             }
         }
         return all;
@@ -2430,38 +3031,143 @@ final class Processes {
     }
 
     /**
-     * Whether the process carries the run's id in its environment, as proc(5) shows it to the same user and to root.
+     * What the environments tell of a run, as proc(5) shows them to the same user and to root, by pid. Bounded in size
+     * and time, since a process can make its environment as long and as slow to read as it likes: what is beyond is
+     * missing. The owner's come first.
      */
-    static Belongs belongsTo(Entry process, String runId) {
-        if (!HAVE_PROC) {
-            return Belongs.NO;
-        }
-        Entry now = process;
-        for (int tries = 0; now != null && !now.dead() && now.id().equals(process.id()); tries++) {
-            // The JDK's helper between fork and exec gets the run's environment only with the command.
-            if (!now.name().equals("jspawnhelper")) {
-                try {
-                    Path environment = Path.of("/proc", Long.toString(process.id().pid()), "environ");
-                    return carries("\0" + new String(Files.readAllBytes(environment), StandardCharsets.ISO_8859_1)
-                        + "\0", runId) ? Belongs.YES : Belongs.NO;
-                } catch (AccessDeniedException e) {
-                    return Belongs.HIDDEN;
-                } catch (IOException e) {
-                    // a process that is ending (ESRCH, while its state is still R) is gone at the next look
+    static Map<Long, Belongs> environments(List<Entry> processes, String runId, int owner) {
+        Map<Long, Belongs> known = new ConcurrentHashMap<>();
+        Thread reader = new Thread("environments") {
+            @Override
+            public void run() {
+                List<Entry> others = new ArrayList<>();
+                for (Entry process : processes) {
+                    if (directoryOwner(process) == owner) {
+                        known.put(process.id().pid(), isHelper(process) ? Belongs.HIDDEN : belongsTo(process, runId));
+                    } else {
+                        others.add(process);
+                    }
+                }
+                for (Entry process : others) {
+                    known.put(process.id().pid(), belongsTo(process, runId));
                 }
             }
-            if (tries == MAX_TRANSITION_MILLIS) {
-                return Belongs.HIDDEN;
-            }
-            try {
-                Thread.sleep(1);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                return Belongs.HIDDEN;
-            }
-            now = stat(Long.toString(process.id().pid()));
+        };
+        reader.setDaemon(true);
+        try {
+            reader.start();
+            reader.join(MAX_READING_MILLIS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } catch (OutOfMemoryError e) {
+            // no thread can be started: nothing is known
         }
-        return Belongs.NO;
+        return new HashMap<>(known);
+    }
+
+    /** The JDK's helper between fork and exec gets the run's environment only with the command. */
+    private static boolean isHelper(Entry process) {
+        return process.name().equals("jspawnhelper") && process.id().start() > START.id().start() - HELPER_TICKS;
+    }
+
+    private static int directoryOwner(Entry process) {
+        try {
+            return (int) Files.getAttribute(Path.of("/proc", Long.toString(process.id().pid())), "unix:uid");
+        } catch (IOException e) {
+            return -1;
+        }
+    }
+
+    private static Belongs belongsTo(Entry process, String runId) {
+        String pid = Long.toString(process.id().pid());
+        try (FileInputStream in = new FileInputStream("/proc/" + pid + "/environ")) {
+            byte[] bytes = in.readNBytes(MAX_ENVIRONMENT + 1);
+            String environment = "\0" + new String(bytes, StandardCharsets.ISO_8859_1) + "\0";
+            return bytes.length > MAX_ENVIRONMENT ? Belongs.HIDDEN : carries(environment, runId) ? Belongs.YES
+                : isEnvironment(environment) ? Belongs.NO : Belongs.OVERWRITTEN;
+        } catch (IOException | OutOfMemoryError e) {
+            // not readable by this user, or ending (ESRCH, while its state is still R)
+            try {
+                return lives(process.id()) ? Belongs.HIDDEN : Belongs.NO;
+            } catch (UncheckedIOException unknown) {
+                return Belongs.HIDDEN;
+            }
+        }
+    }
+
+    /** Whether it begins with {@code NAME=}. */
+    private static boolean isEnvironment(String text) {
+        int i = 1;
+        while (Character.isLetterOrDigit(text.charAt(i)) || text.charAt(i) == '_') {
+            i++;
+        }
+        return i > 1 && text.charAt(i) == '=';
+    }
+
+    /** The real user of the process, -1 when it cannot be told. */
+    static int uid(long pid) {
+        try {
+            return (int) Host.number(read("/proc/" + pid + "/status"), "Uid", 0);
+        } catch (IOException e) {
+            return -1;
+        }
+    }
+
+    /**
+     * The processes above this one, {@code pid:start,…} up to the one without a parent here; null when one of them
+     * cannot be seen.
+     */
+    static String ancestors() {
+        StringBuilder ancestors = new StringBuilder();
+        long parent = START.parent();
+        for (int i = 0; parent != 0 && HAVE_PROC; i++) {
+            Entry above = i == MAX_ANCESTORS ? null : stat(Long.toString(parent));
+            if (above == null) {
+                return null;
+            }
+            ancestors.append(i == 0 ? "" : ",").append(parent).append(':').append(above.id().start());
+            parent = above.parent();
+        }
+        return ancestors.toString();
+    }
+
+    /**
+     * The control groups of a process, {@code hierarchy:controllers:path|…} (cgroups(7)), those left out that are the
+     * root and so contain every process; "" when that cannot be said in a line.
+     */
+    static String cgroup(String pid) {
+        try {
+            String all = HAVE_PROC ? read("/proc/" + pid + "/cgroup") : "";
+            StringBuilder cgroups = new StringBuilder();
+            for (int from = 0, end; (end = all.indexOf('\n', from)) >= 0; from = end + 1) {
+                if (!all.startsWith(":/\n", end - 2)) {
+                    cgroups.append(cgroups.length() == 0 ? "" : "|").append(all, from, end);
+                }
+            }
+            return cgroups.length() > MAX_CGROUP || all.indexOf('|') >= 0 ? "" : cgroups.toString();
+        } catch (IOException e) {
+            return "";
+        }
+    }
+
+    /** Whether the process is in none of the control groups and in none below them. */
+    static boolean isOutside(long pid, String cgroups) {
+        try {
+            for (String line : cgroups.isEmpty() ? new String[0] : read("/proc/" + pid + "/cgroup").split("\n")) {
+                int path = line.indexOf(':', line.indexOf(':') + 1) + 1;
+                int group = ("|" + cgroups).indexOf("|" + line.substring(0, path));
+                if (group >= 0) {
+                    int end = cgroups.indexOf('|', group);
+                    String of = cgroups.substring(group + path, end < 0 ? cgroups.length() : end);
+                    if (!(line.substring(path) + "/").startsWith(of + "/")) {
+                        return true;
+                    }
+                }
+            }
+        } catch (IOException e) {
+            // then it cannot be told
+        }
+        return false;
     }
 
     private static boolean carries(String environment, String runId) {
@@ -2469,7 +3175,8 @@ final class Processes {
             return true;
         }
         int outer = environment.indexOf("\0" + Holder.OUTER_RUN_IDS + "=");
-        return outer >= 0 && environment.substring(outer, environment.indexOf('\0', outer + 1)).contains(runId);
+        return outer >= 0 && (environment.substring(environment.indexOf('=', outer) + 1, environment.indexOf('\0',
+            outer + 1)) + " ").contains(runId + " ");
     }
 
     /**
@@ -2589,6 +3296,10 @@ final class Init {
 /** This machine and this user, as a lock's record names them. */
 final class Host {
     private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
+    private static final String STATUS = firstLine("/proc/self/status", "");
+    private static final int UID = STATUS.isEmpty() ? homeOwner() : (int) number(STATUS, "Uid", 1);
+    private static final String STAT = "/proc/stat";
+    private static final int MAX_STAT = 1 << 20;
 
     static String name() {
         String name = firstLine("/proc/sys/kernel/hostname", null);
@@ -2609,12 +3320,62 @@ final class Host {
         return BOOT_ID;
     }
 
-    static String pidNamespace() {
+    /** The effective user of this process; -1 where there are no numbers. */
+    static int uid() {
+        return UID;
+    }
+
+    private static int homeOwner() {
         try {
-            return Processes.HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/ns/pid")).toString() : "";
+            return (int) Files.getAttribute(Path.of(System.getProperty("user.home")), "unix:uid");
+        } catch (IOException | RuntimeException e) {
+            return -1;
+        }
+    }
+
+    /** Whether this is process 1 of its pid namespace, whatever namespace /proc is of. */
+    static boolean isProcess1() {
+        long own = Processes.self().pid();
+        for (int i = 0; number(STATUS, "NSpid", i) >= 0; i++) {
+            own = number(STATUS, "NSpid", i);
+        }
+        return own == 1;
+    }
+
+    /** The namespace of the pids that /proc shows; "" when it is not this process's own. */
+    static String pidNamespace() {
+        return number(STATUS, "NSpid", 1) >= 0 ? "" : namespace("pid");
+    }
+
+    /** Its identity, see namespaces(7); "" when it cannot be told, or the system has none. */
+    static String namespace(String type) {
+        try {
+            return Processes.HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/ns", type)).toString() : "";
         } catch (IOException e) {
             return "";
         }
+    }
+
+    /** When the kernel was started, milliseconds since 1970; -1 when it cannot be told. */
+    static long bootMillis() {
+        try (FileInputStream in = new FileInputStream(STAT)) {
+            String stat = new String(in.readNBytes(MAX_STAT), StandardCharsets.ISO_8859_1);
+            int line = stat.indexOf("\nbtime ");
+            return line < 0 ? -1 : Long.parseLong(stat.substring(line + 7, stat.indexOf('\n', line + 1))) * 1000;
+        } catch (IOException e) {
+            return -1;
+        }
+    }
+
+    /** The index-th number in a line of a process's status, see proc(5); -1 when it has none. */
+    static long number(String status, String name, int index) {
+        int line = status.indexOf("\n" + name + ":\t");
+        if (line < 0) {
+            return -1;
+        }
+        String[] numbers = status.substring(line + name.length() + 3, (status + "\n").indexOf('\n', line + 1))
+            .split("\t");
+        return index < numbers.length ? Long.parseLong(numbers[index]) : -1;
     }
 
     /** {@code $HOME}, as the XDG base directory specification has it; the JVM itself goes by the user database. */
@@ -2866,8 +3627,8 @@ final class QuietOutput {
         if (Processes.HAVE_PROC) {
             options.add(StandardOpenOption.DELETE_ON_CLOSE);
         }
-        channel = FileChannel.open(path, options, RegularFiles.mode(PosixFilePermission.OWNER_READ,
-            PosixFilePermission.OWNER_WRITE));
+        channel = FileChannel.open(path, options, RegularFiles.mode(Set.of(PosixFilePermission.OWNER_READ,
+            PosixFilePermission.OWNER_WRITE)));
         Path file = Processes.HAVE_PROC ? descriptor() : path;
         reader = FileChannel.open(file, StandardOpenOption.READ);
         write(early.toByteArray());
@@ -3028,7 +3789,7 @@ final class Metrics {
      */
     static void write(Request request, Run started, Outcome outcome) throws IOException, TaskException {
         Path file = request.metricsFile;
-        try (Gate gate = Gate.enter(Task.gate(file), "cannot write metrics file " + file, "# HELP taskrunner_")) {
+        try (Gate gate = Gate.enter(file, "cannot write metrics file " + file, "# HELP taskrunner_", null)) {
             String label = "lockfile=\"" + request.task.lockFile().toString().replace("\\", "\\\\")
                 .replace("\"", "\\\"").replace("\n", "\\n") + "\"} ";
             Map<String, String> samples = before(file, label);
@@ -3038,10 +3799,7 @@ final class Metrics {
                 end(samples, outcome);
             }
             samples.put(sample(THRESHOLD), Integer.toString(request.task.threshold()));
-            gate.write(text(samples, label));
-            if (!Processes.WINDOWS) {
-                Files.setPosixFilePermissions(gate.path(), PosixFilePermissions.fromString("rw-r--r--"));
-            }
+            gate.publish(text(samples, label));
             try {
                 Files.move(gate.path(), file, StandardCopyOption.ATOMIC_MOVE);
             } catch (AtomicMoveNotSupportedException e) {
@@ -3127,8 +3885,8 @@ final class Metrics {
         Map<String, String> samples = new LinkedHashMap<>();
         samples.put(sample(RUNNING), "0");
         samples.put(sample(SUCCESS), "0");
-        BasicFileAttributes attributes = RegularFiles.attributes(file);
-        if (attributes == null || !attributes.isRegularFile() || !RegularFiles.isOwn(file)) {
+        FileStatus status = FileStatus.of(file);
+        if (status == null || !status.isRegular() || !status.isOwn()) {
             return samples;
         }
         try (FileChannel channel = FileChannel.open(file, RegularFiles.READ)) {
@@ -4503,19 +5261,31 @@ final class Training {
 
 // 11. small things
 
-/** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
-final class RegularFiles {
-    static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
-    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
-        LinkOption.NOFOLLOW_LINKS);
-    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
-    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
-        StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
+/**
+ * What stat(2) tells of a file itself; symbolic links are not followed.
+ *
+ * @param kind what it is, as messages name it; null: a regular file
+ * @param uid its owner, -1 where the system has none
+ * @param links how many names it has
+ * @param inode its number, unique only while the file is open
+ * @param key tells device and inode, null where the system has none
+ */
+record FileStatus(String kind, int uid, int links, long inode, Object key) {
+    private static final String WANTED = "unix:mode,uid,nlink,ino,fileKey";
+    private static final int TYPE = 0170000;
 
-    /** The attributes of the file itself, or null when there is none. */
-    static BasicFileAttributes attributes(Path path) throws IOException {
+    /** Null when there is no such file. */
+    static FileStatus of(Path path) throws IOException {
         try {
-            return Files.readAttributes(path, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS);
+            if (Processes.WINDOWS) {
+                BasicFileAttributes basic = Files.readAttributes(path, BasicFileAttributes.class,
+                    LinkOption.NOFOLLOW_LINKS);
+                return new FileStatus(basic.isRegularFile() ? null : basic.isDirectory() ? "a directory"
+                    : "a special file", -1, 1, 0, null);
+            }
+            Map<String, Object> values = Files.readAttributes(path, WANTED, LinkOption.NOFOLLOW_LINKS);
+            return new FileStatus(kind((int) values.get("mode") & TYPE), (int) values.get("uid"),
+                (int) values.get("nlink"), (long) values.get("ino"), values.get("fileKey"));
         } catch (NoSuchFileException e) {
             return null;
         } catch (FileSystemException e) {
@@ -4526,9 +5296,57 @@ final class RegularFiles {
         }
     }
 
-    static String kind(BasicFileAttributes attributes) {
-        return attributes.isDirectory() ? "a directory" : attributes.isSymbolicLink() ? "a symbolic link"
+    /** By the file types of inode(7). */
+    private static String kind(int type) {
+        return type == 0100000 ? null : type == 0040000 ? "a directory" : type == 0120000 ? "a symbolic link"
             : "a special file";
+    }
+
+    boolean isRegular() {
+        return kind == null;
+    }
+
+    /** Whether it belongs to the user of this process. */
+    boolean isOwn() {
+        return uid == Host.uid();
+    }
+
+    /** Whether it is the same file as the other, while either is open. */
+    boolean isSame(FileStatus other) {
+        return other != null && key != null && key.equals(other.key);
+    }
+
+    /** The name of its owner, or the number of one without a name. */
+    static String owner(Path path) {
+        try {
+            return Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName();
+        } catch (IOException | UnsupportedOperationException e) {
+            return "another user";
+        }
+    }
+}
+
+/** Files by their own paths: symbolic links are not followed, as locks and counters may lie in /tmp. */
+final class RegularFiles {
+    static final Set<OpenOption> READ = Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS);
+    static final Set<OpenOption> READ_WRITE = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
+        LinkOption.NOFOLLOW_LINKS);
+    /** O_EXCL, since fs.protected_regular (proc_sys_fs(5)) forbids O_CREAT on another user's file even to root. */
+    static final Set<OpenOption> NEW = Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE,
+        StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
+
+    /**
+     * Opens a file that was just seen to be a regular one, to be read. To be written as well where that is allowed: so a
+     * FIFO that took its place meanwhile does not block (fifo(7)), and cannot be read.
+     */
+    static FileChannel open(Path path) throws IOException {
+        try {
+            return FileChannel.open(path, READ_WRITE);
+        } catch (NoSuchFileException e) {
+            throw e;
+        } catch (FileSystemException e) {
+            return FileChannel.open(path, READ);
+        }
     }
 
     /** The first bytes of the file as text. */
@@ -4550,18 +5368,9 @@ final class RegularFiles {
     }
 
     /** The attribute of a new file, where the system has such. */
-    static FileAttribute<?>[] mode(PosixFilePermission... permissions) {
+    static FileAttribute<?>[] mode(Set<PosixFilePermission> permissions) {
         return Processes.WINDOWS ? new FileAttribute<?>[0]
-            : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(Set.of(permissions))};
-    }
-
-    /** Whether the file belongs to the user of this process. */
-    static boolean isOwn(Path path) throws IOException {
-        if (Processes.HAVE_PROC) {
-            return Files.getAttribute(path, "unix:uid", LinkOption.NOFOLLOW_LINKS)
-                .equals(Files.getAttribute(Path.of("/proc/self"), "unix:uid"));
-        }
-        return Files.getOwner(path, LinkOption.NOFOLLOW_LINKS).getName().endsWith(System.getProperty("user.name"));
+            : new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(permissions)};
     }
 
     static void write(FileChannel file, String text, long from) throws IOException {

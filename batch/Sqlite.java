@@ -168,7 +168,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     private void checkOwner() throws IOException {
         int writableByOthers = 0022;
         if (!Processes.WINDOWS) {
-            boolean foreign = !RegularFiles.isOwn(file) && !Files.getAttribute(file, "unix:uid").equals(0);
+            FileStatus status = FileStatus.of(file);
+            boolean foreign = status != null && !status.isOwn() && status.uid() != 0;
             boolean writable = ((int) Files.getAttribute(file, "unix:mode") & writableByOthers) != 0;
             if (foreign || writable) {
                 throw new IOException(foreign ? "it belongs to another user, " + Files.getOwner(file).getName()
