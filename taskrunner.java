@@ -2491,6 +2491,8 @@ final class ProcessTree {
         long signalledPid;
         /** Started in order to end. */
         boolean spared;
+        /** The taskrunner below which it was seen, or null. */
+        ProcessId nestedIn;
         /** When it was first sent SIGKILL, in the time of {@link System#nanoTime}. */
         long killed;
     }
@@ -2671,7 +2673,7 @@ final class ProcessTree {
         for (Map.Entry<ProcessId, Member> entry : members.entrySet()) {
             Processes.Entry process = all.get(entry.getKey().pid());
             Member member = entry.getValue();
-            if (process == null || process.dead() || !process.id().equals(entry.getKey())) {
+            if (!isAlive(entry.getKey(), all)) {
                 continue;
             }
             if (killing) {
@@ -2698,13 +2700,24 @@ final class ProcessTree {
             member.spared = parent == null ? isLater(process, signalledPid)
                 : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
         }
-        for (; parent != null && !member.spared; parent = entry == null ? null : members.get(entry.id())) {
-            if (entry.name().equals(Processes.NAME)) {
-                return false;
-            }
-            entry = all.get(entry.parent());
+        if (member.nestedIn == null) {
+            member.nestedIn = nestedIn(entry, all);
         }
-        return !member.spared;
+        return !member.spared && !isAlive(member.nestedIn, all);
+    }
+
+    /** The taskrunner among the process and its ancestors in this tree, or null. @param process or null */
+    private ProcessId nestedIn(Processes.Entry process, Map<Long, Processes.Entry> all) {
+        Processes.Entry ancestor = process;
+        while (ancestor != null && members.containsKey(ancestor.id()) && !ancestor.name().equals(Processes.NAME)) {
+            ancestor = all.get(ancestor.parent());
+        }
+        return ancestor != null && members.containsKey(ancestor.id()) ? ancestor.id() : null;
+    }
+
+    private static boolean isAlive(ProcessId id, Map<Long, Processes.Entry> all) {
+        Processes.Entry process = id == null ? null : all.get(id.pid());
+        return process != null && process.id().equals(id) && !process.dead();
     }
 
     /** Whether the process, which is not old, was forked after the pid was given: pids are given in order. */

@@ -149,8 +149,12 @@ final class Program {
         return String.join(" ", line().stream().map(word -> "'" + word.replace("'", "'\\''") + "'").toList());
     }
 
-    /** Runs it as the user nobody, from a copy of its classes, since others may not read a class path in a home directory. */
     Program asNobody() {
+        return asUser(65534);
+    }
+
+    /** Runs it as another user, from a copy of its classes, since others may not read a class path in a home directory. */
+    Program asUser(int uid) {
         try {
             Path classes = Path.of(taskrunner.class.getProtectionDomain().getCodeSource().getLocation().toURI());
             Path copy = directory.resolve("classes");
@@ -160,7 +164,7 @@ final class Program {
         } catch (URISyntaxException e) {
             throw new IllegalStateException(e);
         }
-        return under("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups");
+        return under("setpriv", "--reuid=" + uid, "--regid=" + uid, "--clear-groups");
     }
 
     /**
