@@ -2701,7 +2701,7 @@ final class ProcessTree {
                 : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
         }
         if (member.nestedIn == null) {
-            member.nestedIn = nestedIn(entry, all);
+            member.nestedIn = parent == null && !process.id().equals(root) ? strayFrom(process, all) : nestedIn(entry, all);
         }
         return !member.spared && !isAlive(member.nestedIn, all);
     }
@@ -2713,6 +2713,16 @@ final class ProcessTree {
             ancestor = all.get(ancestor.parent());
         }
         return ancestor != null && members.containsKey(ancestor.id()) ? ancestor.id() : null;
+    }
+
+    /** A nested taskrunner of whose run a process is that left the tree, or null. */
+    private ProcessId strayFrom(Processes.Entry process, Map<Long, Processes.Entry> all) {
+        for (ProcessId id : members.keySet()) {
+            if (isAlive(id, all) && all.get(id.pid()).name().equals(Processes.NAME)) {
+                return holder == null || Processes.isDirectlyOf(process, holder.runId()) ? null : id;
+            }
+        }
+        return null;
     }
 
     private static boolean isAlive(ProcessId id, Map<Long, Processes.Entry> all) {
@@ -3091,12 +3101,26 @@ final class Processes {
         }
     }
 
+    /** Whether the run is the innermost of the process, one whose environment could just be read. */
+    static boolean isDirectlyOf(Entry process, String runId) {
+        try {
+            return environment(process).contains("\0" + Holder.RUN_ID + "=" + runId + "\0");
+        } catch (IOException e) {
+            return true;
+        }
+    }
+
+    /** The environment between zero bytes, cut when it is longer than can be. */
+    private static String environment(Entry process) throws IOException {
+        try (FileInputStream in = new FileInputStream("/proc/" + process.id().pid() + "/environ")) {
+            return "\0" + new String(in.readNBytes(MAX_ENVIRONMENT + 1), StandardCharsets.ISO_8859_1) + "\0";
+        }
+    }
+
     private static Belongs belongsTo(Entry process, String runId) {
-        String pid = Long.toString(process.id().pid());
-        try (FileInputStream in = new FileInputStream("/proc/" + pid + "/environ")) {
-            byte[] bytes = in.readNBytes(MAX_ENVIRONMENT + 1);
-            String environment = "\0" + new String(bytes, StandardCharsets.ISO_8859_1) + "\0";
-            return bytes.length > MAX_ENVIRONMENT ? Belongs.HIDDEN : carries(environment, runId) ? Belongs.YES
+        try {
+            String environment = environment(process);
+            return environment.length() > MAX_ENVIRONMENT + 2 ? Belongs.HIDDEN : carries(environment, runId) ? Belongs.YES
                 : isEnvironment(environment) ? Belongs.NO : Belongs.OVERWRITTEN;
         } catch (IOException | OutOfMemoryError e) {
             // not readable by this user, or ending (ESRCH, while its state is still R)
