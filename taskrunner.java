@@ -3415,10 +3415,32 @@ final class Host {
         return index < numbers.length ? Long.parseLong(numbers[index]) : -1;
     }
 
-    /** {@code $HOME}, as the XDG base directory specification has it; the JVM itself goes by the user database. */
-    static Path home() {
+    /**
+     * {@code $HOME} when it is this user's own, else the user database's: under sudo {@code $HOME} may be another user's.
+     *
+     * @throws TaskException 73 when there is none
+     */
+    static Path home() throws TaskException {
         String home = System.getenv("HOME");
-        return Path.of(home != null && home.startsWith("/") ? home : System.getProperty("user.home"));
+        if (home != null && home.startsWith("/") && isOwnOrAbsent(Path.of(home))) {
+            return Path.of(home);
+        }
+        // of the JVM, by getpwuid(3); "?" without an entry
+        String entry = System.getProperty("user.home");
+        if (!entry.startsWith("/")) {
+            throw TaskException.cannotCreate("this user has no home directory: set HOME to a directory of its own", null);
+        }
+        return Path.of(entry);
+    }
+
+    private static boolean isOwnOrAbsent(Path directory) {
+        try {
+            return RegularFiles.isOwn(directory.toRealPath());
+        } catch (NoSuchFileException e) {
+            return true;
+        } catch (IOException e) {
+            return false;
+        }
     }
 
     private static String firstLine(String file, String fallback) {
@@ -5029,24 +5051,24 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     }
 
     /** Where data of all programs is: {@code $XDG_DATA_HOME}. */
-    private static Path share() {
+    private static Path share() throws TaskException {
         String directory = System.getenv("XDG_DATA_HOME");
         return directory != null && directory.startsWith("/") ? Path.of(directory) : Host.home()
             .resolve(".local/share");
     }
 
-    private Path data() {
+    private Path data() throws TaskException {
         return share().resolve(name);
     }
 
     /** Where an installed program runs from, and else where one would be installed. */
-    private Path installed() {
+    private Path installed() throws TaskException {
         Path running = Path.of(System.getProperty("java.class.path").split(File.pathSeparator)[0]).toAbsolutePath()
             .getParent();
         return Files.exists(running.resolve(MANIFEST)) && running.endsWith(name) ? running : data();
     }
 
-    private Path launcher(Arguments arguments) throws UsageException {
+    private Path launcher(Arguments arguments) throws TaskException {
         return (arguments.has("--bin") ? Path.of(arguments.text("--bin")).toAbsolutePath() : Host.home()
             .resolve(".local/bin")).resolve(name);
     }
@@ -5109,7 +5131,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     }
 
     /** Writes the completion scripts and the man page where shells and man(1) look. */
-    private List<Path> document(List<Command> commands) throws IOException {
+    private List<Path> document(List<Command> commands) throws IOException, TaskException {
         Map<Path, String> texts = new LinkedHashMap<>();
         texts.put(share().resolve("bash-completion/completions").resolve(name), Documentation.bash(commands));
         texts.put(share().resolve("zsh/site-functions").resolve("_" + name), Documentation.zsh(commands));
@@ -5136,7 +5158,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     }
 
     /** In a crontab a percent sign ends the line, see crontab(5). */
-    private static String crontabLine(Path launcher) {
+    private static String crontabLine(Path launcher) throws TaskException {
         boolean root = System.getProperty("user.name").equals("root");
         String counter = root ? "/var/lib/TASK.count" : Host.home().resolve("TASK.count").toString();
         return "*/5 * * * * " + Text.shellWords(List.of(launcher.toString(), "--quiet", "--lockfile",

@@ -1,4 +1,6 @@
 import java.io.IOException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
@@ -9,6 +11,7 @@ import java.sql.Connection;
 import java.sql.SQLException;
 import java.time.Duration;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /** Where the audit repository is: how to connect to it, and what its SQL has of its own. */
@@ -86,12 +89,13 @@ sealed interface Database permits Sqlite, Postgres {
      *     directory
      * @param environment variables as libpq has them (PGHOST, PGUSER, PGPASSFILE, PGSERVICE, …), XDG_STATE_HOME
      */
-    static Database parse(String text, Map<String, String> environment) throws RepositoryException {
+    static Database parse(String text, Map<String, String> environment) throws TaskException {
         if (text == null || text.isEmpty()) {
             Path state = stateDirectory(environment);
             return new Sqlite(state.resolve("executions.db"), state);
         }
-        if (text.startsWith(Sqlite.PREFIX)) {
+        refuseCredentials(text);
+        if (text.startsWith(Sqlite.PREFIX) && !text.contains("?")) {
             try {
                 return new Sqlite(Path.of(text.substring(Sqlite.PREFIX.length())).toAbsolutePath().normalize(),
                     stateDirectory(environment));
@@ -107,8 +111,27 @@ sealed interface Database permits Sqlite, Postgres {
             "--repository: unsupported URL; use jdbc:postgresql://HOST/DATABASE or jdbc:sqlite:FILE");
     }
 
+    private static void refuseCredentials(String url) throws RepositoryException {
+        boolean inAuthority = url.matches("[^?;]*//[^/?;]*@.*");
+        boolean asParameter = false;
+        for (String parameter : url.substring(Math.max(0, url.indexOf(':'))).split("[?&;]")) {
+            String name;
+            try {
+                name = URLDecoder.decode(parameter.split("=", 2)[0], StandardCharsets.UTF_8).toLowerCase(Locale.ROOT);
+            } catch (IllegalArgumentException e) {
+                throw new RepositoryException(RepositoryException.USAGE, "--repository: unsupported URL: an odd %", e);
+            }
+            asParameter |= parameter.contains("=") && (name.contains("pass") || name.contains("pwd"));
+        }
+        if (inAuthority || asParameter || url.contains(";")) {
+            throw new RepositoryException(RepositoryException.USAGE, "--repository: no credentials in the URL, every user of"
+                + " this machine can read them there; put the password into ~/.pgpass or PGPASSWORD, the user into PGUSER or"
+                + " ?user=");
+        }
+    }
+
     /** {@code ${XDG_STATE_HOME:-~/.local/state}/taskrunner}; the XDG base directory specification wants an absolute path. */
-    static Path stateDirectory(Map<String, String> environment) {
+    static Path stateDirectory(Map<String, String> environment) throws TaskException {
         String state = environment.get("XDG_STATE_HOME");
         Path base = state != null && state.startsWith("/") ? Path.of(state)
             : Host.home().resolve(".local/state");

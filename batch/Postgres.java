@@ -8,66 +8,129 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
-/** A PostgreSQL database, for a fleet. @param settings may hold a password: never show them */
+/**
+ * A PostgreSQL database, for a fleet.
+ *
+ * @param url with host, port and database, wherever they come from; or with a service
+ * @param settings may hold a password: never show them
+ * @param stateDirectory null when the user has no home
+ */
 record Postgres(String url, Properties settings, Path stateDirectory) implements Database {
     static final String PREFIX = "jdbc:postgresql:";
     private static final int MAX_WAIT_SECONDS = 10;
     private static final Set<String> TRANSIENT = Set.of("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03");
+    private static final Pattern URL = Pattern.compile("jdbc:postgresql:(?://([^/?]*)/?)?([^?]*)(?:\\?(.*))?");
+    private static final Pattern HOST = Pattern.compile("(\\[[^]]*]|[^:]*)(?::([0-9]+))?");
+    /** Variables of libpq (https://www.postgresql.org/docs/current/libpq-envars.html) and what the driver calls them. */
+    private static final Map<String, String> VARIABLES = Map.of("PGSSLMODE", "sslmode", "PGSSLROOTCERT", "sslrootcert",
+        "PGSSLCERT", "sslcert", "PGSSLKEY", "sslkey", "PGPASSWORD", "password", "PGOPTIONS", "options", "PGCHANNELBINDING",
+        "channelBinding", "PGGSSENCMODE", "gssEncMode", "PGKRBSRVNAME", "kerberosServerName");
+    /** Of {@code PGTARGETSESSIONATTRS}. */
+    private static final Map<String, String> TARGETS = Map.of("any", "any", "read-write", "primary", "primary", "primary",
+        "read-only", "secondary", "standby", "secondary", "prefer-standby", "preferSecondary");
 
-    static Postgres parse(String url, Map<String, String> environment) throws RepositoryException {
+    static Postgres parse(String text, Map<String, String> environment) throws RepositoryException {
+        Matcher url = URL.matcher(text);
+        if (!url.matches()) {
+            throw new RepositoryException(RepositoryException.USAGE,
+                "--repository: unsupported URL; use jdbc:postgresql://HOST/DATABASE");
+        }
+        Map<String, String> parameters = new LinkedHashMap<>();
+        for (String parameter : url.group(3) == null || url.group(3).isEmpty() ? new String[0] : url.group(3).split("&")) {
+            String[] pair = parameter.split("=", 2);
+            parameters.put(URLDecoder.decode(pair[0], StandardCharsets.UTF_8), pair.length == 1 ? "" : pair[1]);
+        }
+        Properties settings = settings(environment);
         String service = environment.get("PGSERVICE");
-        if (service != null && (url.equals(PREFIX + "//") || url.equals(PREFIX + "///"))) {
-            return parse(PREFIX + "//?service=" + URLEncoder.encode(service, StandardCharsets.UTF_8), environment);
+        if (service != null && !service.isEmpty()) {
+            parameters.putIfAbsent("service", URLEncoder.encode(service, StandardCharsets.UTF_8));
         }
-        String query = url.contains("?") ? url.substring(url.indexOf('?') + 1) : "";
-        String authority = url.substring(PREFIX.length(), url.length() - query.length());
-        boolean namesUser = false;
-        boolean namesService = false;
-        for (String parameter : query.split("&")) {
-            String name = URLDecoder.decode(parameter.split("=", 2)[0], StandardCharsets.UTF_8);
-            if (name.toLowerCase(java.util.Locale.ROOT).contains("password")) {
-                throw passwordInUrl();
+        String hosts = url.group(1) == null ? "" : url.group(1);
+        String database = url.group(2);
+        if (!parameters.containsKey("service")) {
+            String user = parameters.getOrDefault("user", settings.getProperty("user"));
+            hosts = hosts(hosts.isEmpty() ? environment.getOrDefault("PGHOST", "") : hosts,
+                environment.getOrDefault("PGPORT", ""));
+            database = !database.isEmpty() ? database : environment.getOrDefault("PGDATABASE", user);
+        } else if (!environment.containsKey("PGUSER")) {
+            settings.remove("user");
+        }
+        if (parameters.containsKey("user")) {
+            settings.remove("user");
+        }
+        StringBuilder query = new StringBuilder();
+        parameters.forEach((name, value) -> query.append(query.length() == 0 ? '?' : '&')
+            .append(URLEncoder.encode(name, StandardCharsets.UTF_8)).append('=').append(value));
+        String whole = hosts.isEmpty() ? PREFIX + (database.isEmpty() ? "//" : database) : PREFIX + "//" + hosts + "/" + database;
+        return new Postgres(whole + query, settings, state(environment));
+    }
+
+    private static String hosts(String hosts, String ports) throws RepositoryException {
+        if (hosts.startsWith("/")) {
+            throw new RepositoryException(RepositoryException.USAGE, "PGHOST is a directory of sockets, which cannot be used"
+                + " from Java: name the host in --repository");
+        }
+        String[] port = ports.split(",");
+        List<String> whole = new ArrayList<>();
+        for (String each : (hosts.isEmpty() ? "localhost" : hosts).split(",")) {
+            Matcher host = HOST.matcher(each);
+            if (!host.matches()) {
+                throw new RepositoryException(RepositoryException.USAGE, "--repository: no such host and port can be");
             }
-            namesUser |= name.equals("user");
-            namesService |= name.equals("service");
+            String its = port[Math.min(whole.size(), port.length - 1)];
+            whole.add(host.group(1) + ":" + (host.group(2) != null ? host.group(2) : its.isEmpty() ? "5432" : its));
         }
-        if (authority.contains("@")) {
-            throw passwordInUrl();
-        }
+        return String.join(",", whole);
+    }
+
+    private static Properties settings(Map<String, String> environment) throws RepositoryException {
         Properties settings = new Properties();
-        settings.setProperty("ApplicationName", "taskrunner");
+        settings.setProperty("ApplicationName", environment.getOrDefault("PGAPPNAME", "taskrunner"));
         // each statement runs a few times per process; named ones would break behind a pooler in transaction mode
         settings.setProperty("prepareThreshold", "0");
         settings.setProperty("assumeMinServerVersion", "9.5");
-        copy(environment, "PGSSLMODE", settings, "sslmode");
-        copy(environment, "PGSSLROOTCERT", settings, "sslrootcert");
-        copy(environment, "PGSSLCERT", settings, "sslcert");
-        copy(environment, "PGSSLKEY", settings, "sslkey");
-        copy(environment, "PGPASSWORD", settings, "password");
-        if (!namesUser) {
-            copy(environment, "PGUSER", settings, "user");
-            if (!namesService && environment.get("PGUSER") == null) {
-                settings.setProperty("user", System.getProperty("user.name"));
+        settings.setProperty("tcpKeepAlive", "true");
+        settings.setProperty("user", environment.getOrDefault("PGUSER", System.getProperty("user.name")));
+        VARIABLES.forEach((variable, name) -> {
+            String value = environment.get(variable);
+            if (value != null && !value.isEmpty()) {
+                settings.setProperty(name, value);
             }
+        });
+        String target = environment.get("PGTARGETSESSIONATTRS");
+        if (target != null && !target.isEmpty()) {
+            if (!TARGETS.containsKey(target)) {
+                throw new RepositoryException(RepositoryException.USAGE, "PGTARGETSESSIONATTRS is '" + target
+                    + "': set it to one of " + String.join(", ", new TreeSet<>(TARGETS.keySet())));
+            }
+            settings.setProperty("targetServerType", TARGETS.get(target));
         }
-        return new Postgres(url, settings, Database.stateDirectory(environment));
+        return settings;
     }
 
-    private static void copy(Map<String, String> environment, String variable, Properties settings, String name) {
-        String value = environment.get(variable);
-        if (value != null && !value.isEmpty()) {
-            settings.setProperty(name, value);
+    /** The driver looks for its files in the JVM's idea of the home. */
+    private static Path state(Map<String, String> environment) {
+        try {
+            for (String[] file : new String[][] {{"PGPASSFILE", "org.postgresql.pgpassfile", ".pgpass"},
+                {"PGSERVICEFILE", "org.postgresql.pgservicefile", ".pg_service.conf"}}) {
+                if (!environment.containsKey(file[0])) {
+                    System.setProperty(file[1], Host.home().resolve(file[2]).toString());
+                }
+            }
+            return Database.stateDirectory(environment);
+        } catch (TaskException e) {
+            return null;
         }
-    }
-
-    private static RepositoryException passwordInUrl() {
-        return new RepositoryException(RepositoryException.USAGE, "--repository: no credentials in the URL, every user of this machine can"
-            + " read them there; put the password into ~/.pgpass or PGPASSWORD, the user into PGUSER or ?user=");
     }
 
     /** The settings are one statement: each costs a round trip. */

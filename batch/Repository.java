@@ -5,6 +5,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -159,7 +160,7 @@ final class Repository implements AutoCloseable {
     void acquired(long execution, String time, List<StepRow> steps) throws RepositoryException {
         List<Sql> statements = new ArrayList<>();
         statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time, execution));
-        steps.forEach(step -> statements.addAll(upsert(execution, step)));
+        statements.addAll(upserts(execution, steps));
         write(statements);
     }
 
@@ -187,7 +188,7 @@ final class Repository implements AutoCloseable {
         columns.put("evidence", null);
         statements.add(Sql.update("taskrunner_execution", columns, "job_execution_id = ?", execution));
         statements.add(endJob(execution, result.batchStatus(), result.exitStatus(), result.endTime(), ""));
-        steps.forEach(step -> statements.addAll(upsert(execution, step)));
+        statements.addAll(upserts(execution, steps));
         return statements;
     }
 
@@ -197,25 +198,39 @@ final class Repository implements AutoCloseable {
             exitStatus, endTime, endTime, execution);
     }
 
-    /** Updates the step's row, or inserts it where there is none: two statements of which one does something. */
-    private List<Sql> upsert(long execution, StepRow step) {
-        Map<String, Object> columns = step.columns();
-        List<String> sets = new ArrayList<>();
-        List<String> places = new ArrayList<>();
-        columns.keySet().forEach(name -> {
-            String place = TIMESTAMPS.contains(name) ? database.toTimestamp() : "?";
-            places.add(place);
-            sets.add(name + " = " + place);
-        });
-        List<Object> values = new ArrayList<>(columns.values());
-        Collections.addAll(values, execution, step.name());
-        List<Object> inserted = new ArrayList<>(columns.values());
-        Collections.addAll(inserted, execution, execution, step.name());
-        String condition = "jobexecutionid = ? AND stepname = ?";
-        return List.of(new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " WHERE " + condition,
-            values.toArray()), new Sql("INSERT INTO step_execution (" + String.join(", ", columns.keySet())
-            + ", jobexecutionid) SELECT " + String.join(", ", places) + ", CAST(? AS BIGINT)"
-            + " WHERE NOT EXISTS (SELECT 1 FROM step_execution WHERE " + condition + ")", inserted.toArray()));
+    /**
+     * Updates the rows of the steps that have not ended, as far as is known, then inserts those that are not there: in one
+     * statement, since JBeret tells their order by their ids.
+     */
+    private List<Sql> upserts(long execution, List<StepRow> steps) {
+        List<Sql> statements = new ArrayList<>();
+        List<String> selects = new ArrayList<>();
+        List<Object> values = new ArrayList<>();
+        String names = "";
+        for (StepRow step : steps) {
+            Map<String, Object> columns = step.columns();
+            List<String> sets = new ArrayList<>();
+            List<String> places = new ArrayList<>();
+            columns.keySet().forEach(name -> {
+                String place = TIMESTAMPS.contains(name) ? database.toTimestamp() : "?";
+                places.add(place);
+                sets.add(name + " = " + place);
+            });
+            List<Object> updated = new ArrayList<>(columns.values());
+            Collections.addAll(updated, execution, step.name());
+            statements.add(new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " WHERE jobexecutionid = ?"
+                + " AND stepname = ? AND (endtime IS NULL OR exitstatus IN ('KILLED', 'LOST'))", updated.toArray()));
+            names = String.join(", ", columns.keySet());
+            selects.add("SELECT " + String.join(", ", places) + ", CAST(? AS BIGINT) WHERE NOT EXISTS"
+                + " (SELECT 1 FROM step_execution WHERE jobexecutionid = ? AND stepname = ?)");
+            values.addAll(columns.values());
+            Collections.addAll(values, execution, execution, step.name());
+        }
+        if (!steps.isEmpty()) {
+            statements.add(new Sql("INSERT INTO step_execution (" + names + ", jobexecutionid) "
+                + String.join(" UNION ALL ", selects), values.toArray()));
+        }
+        return statements;
     }
 
     private void write(List<Sql> statements) throws RepositoryException {
@@ -319,7 +334,9 @@ final class Repository implements AutoCloseable {
         if (filter.limit() > 0) {
             sql.append(" LIMIT ").append(filter.limit());
         }
-        return select(sql.toString(), values.toArray());
+        // one that was delivered late, under a late id, stands where it belongs
+        return select(sql.toString(), values.toArray()).stream().sorted(Comparator.comparing(
+            (ExecutionRow row) -> row.request().createTime()).thenComparing(ExecutionRow::id).reversed()).toList();
     }
 
     private static void where(StringBuilder sql, List<Object> values, String condition, Object value) {

@@ -19,9 +19,10 @@ final class Spool {
 
     /** The outcome of an execution. */
     record Entry(RequestRow request, ResultRow result, List<StepRow> steps) {
-        String encode(String repository) {
+        String encode(Repository repository) {
             Map<String, Object> columns = new LinkedHashMap<>();
-            columns.put("repository", repository);
+            columns.put("repository", repository.id());
+            columns.put("url", repository.database().url());
             columns.putAll(request.columns());
             columns.put("batchstatus", result.batchStatus());
             columns.put("exitstatus", result.exitStatus());
@@ -50,7 +51,7 @@ final class Spool {
         Path file = directory.resolve(entry.request().runId() + END);
         Path temporary = Files.createTempFile(directory, entry.request().runId(), ".tmp");
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
-            ByteBuffer bytes = ByteBuffer.wrap(entry.encode(repository.id()).getBytes(StandardCharsets.UTF_8));
+            ByteBuffer bytes = ByteBuffer.wrap(entry.encode(repository).getBytes(StandardCharsets.UTF_8));
             while (bytes.hasRemaining()) {
                 channel.write(bytes);
             }
@@ -94,7 +95,10 @@ final class Spool {
     private static boolean deliver(Repository repository, Path file) throws RepositoryException {
         try {
             Map<String, String> values = Form.decode(Files.readString(file).strip());
-            if (!repository.id().equals(Row.of(values).required("repository"))) {
+            Row row = Row.of(values);
+            // by its id, however it is reached; or another one has taken its place
+            if (!repository.id().equals(row.required("repository"))
+                    && !repository.database().url().equals(row.required("url"))) {
                 return false;
             }
             Entry entry = Entry.decode(values);
