@@ -718,21 +718,30 @@ final class Execution {
         }
     }
 
+    /** Something that a person may want to know of. */
+    record Notice(String event, String message) {
+    }
+
     /** Writes the metrics, logs the outcome, then notifies; returns the exit status. */
     int finish() {
+        return finish(List.of(new Notice(outcome.ending.event(), outcome.message(request.command))));
+    }
+
+    /** @param notices what there is to be told of, where it is asked for */
+    int finish(List<Notice> notices) {
         if (outcome.run != null && (request.metricsFile != null || request.jsonLog)) {
             outcome.cpuMillis = Processes.cpuMillisOfChildren();
         }
         writeMetrics(null);
         log.outcome(outcome);
-        boolean tellsRecovery = recovered != null && isNotified("recovered");
-        if (tellsRecovery || isNotified(outcome.ending.event())) {
+        if (recovered != null && isNotified("recovered")) {
             finish(startedNotification);
-            if (tellsRecovery) {
-                finish(notify("recovered", recovery()));
-            }
-            if (isNotified(outcome.ending.event())) {
-                finish(notify(outcome.ending.event(), outcome.message(request.command)));
+            finish(notify("recovered", recovery()));
+        }
+        for (Notice notice : notices) {
+            if (isNotified(notice.event())) {
+                finish(startedNotification);
+                finish(notify(notice.event(), notice.message()));
             }
         }
         return outcome.exitStatus;
@@ -3750,6 +3759,8 @@ final class Notification {
     static final String EVENTS = "started,succeeded,failed,timeout,stopped,recovered,contention,threshold,error";
     /** Those that a person should know of. */
     static final String DEFAULT_EVENTS = "threshold,failed,timeout,recovered,error";
+    /** What only the batch variant knows of. */
+    private static final String HISTORY_EVENTS = ",resolved,killed";
     static final int MAX_SECONDS = 30;
     /** execve(2) refuses a string of 128 KiB or more. */
     private static final int MAX_VALUE_LENGTH = 30_000;
@@ -3767,8 +3778,8 @@ final class Notification {
             }
             return null;
         }
-        List<String> all = List.of(EVENTS.split(","));
-        List<String> chosen = List.of((events == null ? DEFAULT_EVENTS : events).split(","));
+        List<String> all = List.of((EVENTS + HISTORY_EVENTS).split(","));
+        List<String> chosen = List.of((events == null ? DEFAULT_EVENTS + HISTORY_EVENTS : events).split(","));
         for (String event : chosen) {
             if (!all.contains(event) && !event.equals("all")) {
                 throw arguments.refused("invalid --notify-on '" + events + "': give all or, separated by commas, of "

@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -23,17 +24,24 @@ final class AuditedRun {
     private final RequestRow row;
     private final OutputFile output;
     private final File workingDirectory;
+    private final int notifyAfter;
+    private final List<Execution.Notice> killed = new ArrayList<>();
     private JobRunner runner;
     private long id;
     private String acquired;
 
-    /** @param workingDirectory of the command, or null for that of this process */
-    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, File workingDirectory) {
+    /**
+     * @param workingDirectory of the command, or null for that of this process
+     * @param notifyAfter how many failures in a row are told at the last of them, at least 1
+     */
+    AuditedRun(Execution execution, Repository repository, RequestRow row, OutputFile output, File workingDirectory,
+            int notifyAfter) {
         this.execution = execution;
         this.repository = repository;
         this.row = row;
         this.output = output;
         this.workingDirectory = workingDirectory;
+        this.notifyAfter = notifyAfter;
         RUNS.put(row.runId(), this);
     }
 
@@ -100,11 +108,40 @@ final class AuditedRun {
         if (undelivered != null) {
             spooled = spool(ended, undelivered);
         }
-        int exitStatus = execution.finish();
+        int exitStatus = execution.finish(notices(undelivered == null));
         if (undelivered == null || retry(ended, spooled)) {
             Spool.deliver(repository);
         }
         return exitStatus;
+    }
+
+    /**
+     * A failure is told at the Nth in a row of the task, then no more until a success, which is told too. Where the history
+     * cannot be asked each failure is.
+     */
+    private List<Execution.Notice> notices(boolean asksHistory) {
+        Outcome outcome = execution.outcome();
+        List<Execution.Notice> notices = new ArrayList<>(killed);
+        Execution.Notice ended = new Execution.Notice(outcome.ending.event(), message(outcome));
+        boolean failed = outcome.ending == Ending.FAILED || outcome.ending == Ending.TIMEOUT;
+        if (execution.request.notifyCommand == null || !failed && outcome.ending != Ending.SUCCEEDED) {
+            notices.add(ended);
+            return notices;
+        }
+        int before = failed ? notifyAfter - 1 : 0;
+        try {
+            before = asksHistory ? repository.failuresBefore(row, notifyAfter) : before;
+        } catch (RepositoryException e) {
+            execution.log.debug("notify", e.getMessage());
+        }
+        if (!failed || before == notifyAfter - 1) {
+            notices.add(ended);
+        }
+        if (!failed && before >= notifyAfter) {
+            notices.add(new Execution.Notice("resolved", message(outcome) + "; it had failed " + (before == notifyAfter
+                ? "" : "at least ") + before + (before == 1 ? " time" : " times") + " in a row"));
+        }
+        return notices;
     }
 
     /** @return null when it was delivered, else why not */
@@ -187,7 +224,9 @@ final class AuditedRun {
         try {
             repository.patience(WAIT_BEFORE_COMMAND);
             repository.acquired(id, acquired, runner == null ? List.of() : runner.steps());
-            Reconciliation.ofTask(repository, row.lockFile(), row.runId(), execution.recovered());
+            for (String dead : Reconciliation.ofTask(repository, row.lockFile(), row.runId(), execution.recovered())) {
+                killed.add(new Execution.Notice("killed", dead));
+            }
         } catch (RepositoryException e) {
             execution.log.warn("repository", e.getMessage() + "; the command runs, its outcome is written at the end");
         }

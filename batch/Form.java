@@ -11,8 +11,7 @@ final class Form {
         StringBuilder form = new StringBuilder();
         values.forEach((name, value) -> {
             if (value != null) {
-                form.append(form.length() == 0 ? "" : "&").append(URLEncoder.encode(name, StandardCharsets.UTF_8)).append('=')
-                    .append(URLEncoder.encode(value.toString(), StandardCharsets.UTF_8));
+                form.append(form.length() == 0 ? "" : "&").append(encode(name)).append('=').append(encode(value.toString()));
             }
         });
         return form.toString();
@@ -23,10 +22,17 @@ final class Form {
         Map<String, String> values = new LinkedHashMap<>();
         for (String pair : form.isEmpty() ? new String[0] : form.split("&")) {
             int equals = pair.indexOf('=');
-            values.put(URLDecoder.decode(pair.substring(0, equals), StandardCharsets.UTF_8),
-                URLDecoder.decode(pair.substring(equals + 1), StandardCharsets.UTF_8));
+            values.put(decodeText(pair.substring(0, equals)), decodeText(pair.substring(equals + 1)));
         }
         return values;
+    }
+
+    static String encode(String text) {
+        return URLEncoder.encode(text, StandardCharsets.UTF_8);
+    }
+
+    static String decodeText(String text) {
+        return URLDecoder.decode(text, StandardCharsets.UTF_8);
     }
 
     private Form() {

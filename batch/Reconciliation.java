@@ -6,6 +6,8 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * Ends the rows of executions whose runner is proven dead: KILLED where something proves that the run did not end by itself, else
@@ -28,17 +30,22 @@ final class Reconciliation {
      *
      * @param acquirer the run's id
      * @param recovered the stale lock that it recovered, or null
+     * @return a message for each one that was found killed
      */
-    static void ofTask(Repository repository, String lockFile, String acquirer, LockState recovered)
+    static List<String> ofTask(Repository repository, String lockFile, String acquirer, LockState recovered)
         throws RepositoryException {
+        List<String> killed = new ArrayList<>();
         for (ExecutionRow row : repository.unfinished(lockFile)) {
-            if (!row.request().runId().equals(acquirer)) {
-                reconcile(repository, row, recovered);
+            String evidence = row.request().runId().equals(acquirer) ? null : reconcile(repository, row, recovered);
+            if (evidence != null) {
+                killed.add("job execution " + row.id() + " of task " + lockFile + " was killed: " + evidence);
             }
         }
+        return killed;
     }
 
-    private static void reconcile(Repository repository, ExecutionRow row, LockState recovered)
+    /** @return what proves that it was killed, when it was */
+    private static String reconcile(Repository repository, ExecutionRow row, LockState recovered)
         throws RepositoryException {
         RequestRow run = row.request();
         String death = death(run);
@@ -46,15 +53,16 @@ final class Reconciliation {
         if (names(lock, run)) {
             boolean proven = lock.kind() == LockState.Kind.STALE || lock.kind() == LockState.Kind.ORPHANED;
             String evidence = death == null && proven ? lock.what() : death;
-            if (evidence != null) {
-                repository.reconcile(row.id(), "FAILED", "KILLED", evidence);
-            }
-        } else if (death != null && row.acquired() == null && isOwn(run) && !Spool.has(repository, run.runId())) {
-            repository.reconcile(row.id(), "FAILED", "KILLED", death);
-        } else if (death != null) {
+            return evidence != null && repository.reconcile(row.id(), "FAILED", "KILLED", evidence) ? evidence : null;
+        }
+        if (death != null && row.acquired() == null && isOwn(run) && !Spool.has(repository, run.runId())) {
+            return repository.reconcile(row.id(), "FAILED", "KILLED", death) ? death : null;
+        }
+        if (death != null) {
             repository.reconcile(row.id(), "FAILED", "LOST", death + "; its outcome was not delivered, it may lie in the"
                 + " spool of " + run.user() + " on " + run.host());
         }
+        return null;
     }
 
     private static boolean names(LockState lock, RequestRow run) {

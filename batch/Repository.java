@@ -346,6 +346,20 @@ final class Repository implements AutoCloseable {
         }
     }
 
+    /** How many executions of the task have failed in a row before this one, up to the limit. */
+    int failuresBefore(RequestRow request, int limit) throws RepositoryException {
+        List<Row> latest = read(connection -> new Sql("SELECT j.batchstatus FROM taskrunner_execution a JOIN job_execution j"
+            + " ON j.jobexecutionid = a.job_execution_id WHERE a.lock_file = ? AND a.host = ? AND a.run_id <> ?"
+            + " AND a.create_time <= ? AND j.exitstatus NOT IN ('CONTENDED', 'THRESHOLD_EXCEEDED', 'STOPPED', 'ABANDONED')"
+            + " ORDER BY a.job_execution_id DESC LIMIT " + limit, request.lockFile(), request.host(), request.runId(),
+            request.createTime()).rows(connection));
+        int failures = 0;
+        while (failures < latest.size() && latest.get(failures).required("batchstatus").equals("FAILED")) {
+            failures++;
+        }
+        return failures;
+    }
+
     Optional<ExecutionRow> find(long execution) throws RepositoryException {
         return find("a.job_execution_id = ?", execution);
     }

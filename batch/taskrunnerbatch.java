@@ -50,6 +50,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TimeZone;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 
 /**
  * The workflow of {@link taskrunner} as a Jakarta Batch job, so that every execution request leaves a row that an auditor can
@@ -59,6 +60,8 @@ public class taskrunnerbatch {
     static final String NAME = "taskrunner-batch";
     private static final String AUDIT = "Audit trail";
     private static final String WORKING_DIRECTORY = "working-directory";
+    /** The words after {@code --}, for a restart. */
+    private static final String WORDS = "words";
     private static final String REDACTED = "redacted";
     private static final String SUBSTITUTED = "substituted";
     private static final int DEFAULT_OUTPUT_LIMIT = 10 << 20;
@@ -73,6 +76,8 @@ public class taskrunnerbatch {
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
             new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
                 + " line, output, not in paths; such an execution cannot be restarted"),
+            new Option("--notify-after", "N", AUDIT, "tell of failed and timeout at the Nth in a row (default: 1), then of"
+                + " resolved at the next success; killed: when a dead run is found"),
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half"
                 + " (default: 10485760)"))),
         Options.with(Options.RUN.details().subList(0, 3),
@@ -218,6 +223,8 @@ public class taskrunnerbatch {
                 throw arguments.refused("the command or an option cannot be masked: " + e.getMessage());
             }
             options.put(REDACTED, "");
+        } else if (arguments.words() != null) {
+            options.put(WORDS, String.join("&", arguments.words().stream().map(Form::encode).toList()));
         }
         try (Repository repository = open(arguments, true)) {
             Execution execution = new Execution(request);
@@ -248,7 +255,8 @@ public class taskrunnerbatch {
             Redaction redaction, Beans beans, File workingDirectory) throws TaskException {
         int limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, DEFAULT_OUTPUT_LIMIT);
         OutputFile output = new OutputFile(Path.of(row.outputFile()), limit, redaction, execution.log);
-        AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory);
+        AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory,
+            arguments.number("--notify-after", 1, 1000, 1));
         execution.stopOnSignals();
         return run.run(new JobRunner(beans), repository.request(row));
     }
@@ -263,14 +271,18 @@ public class taskrunnerbatch {
             checkRestartable(arguments, before);
             Map<String, String> values = new HashMap<>(request.options());
             values.remove(WORKING_DIRECTORY);
-            values.put("--command", request.command());
+            String words = values.remove(WORDS);
+            if (words == null) {
+                values.put("--command", request.command());
+            }
             values.put("--lockfile", request.lockFile());
             values.put("--threshold", Integer.toString(request.threshold()));
             values.put("--counter-file", request.counterFile());
             // who asks for a restart wants to know when it was too early
             values.put("--conflict-exit-code", Integer.toString(ExitStatus.THRESHOLD));
             // the stored options go through the same validation as a command line
-            Arguments again = new Arguments(RUN, values, null);
+            Arguments again = new Arguments(RUN, values, null, words == null ? null
+                : Stream.of(words.split("&", -1)).map(Form::decodeText).toList());
             Execution execution = new Execution(new Request(again));
             RequestRow row = row(execution, repository, request.command(), request.options(), id);
             return run(again, execution, repository, row, null, beans, new File(request.options().get(WORKING_DIRECTORY)));

@@ -102,7 +102,7 @@ class BatchPortabilityTest extends TaskTest {
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
             RequestRow row = taskrunnerbatch.row(execution, repository, command, Map.of(), null);
-            new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile());
+            new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile(), 1);
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());
             return parameters;
