@@ -140,7 +140,6 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         limited.putAll(settings);
         long seconds = Math.max(1, Math.min(patience.toSeconds(), MAX_WAIT_SECONDS));
         limited.setProperty("connectTimeout", Long.toString(seconds));
-        limited.setProperty("loginTimeout", Long.toString(seconds));
         // the server is to give up before this side does
         limited.setProperty("socketTimeout", Long.toString(seconds + 1));
         Connection connection = new org.postgresql.Driver().connect(url, limited);
