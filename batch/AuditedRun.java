@@ -161,7 +161,7 @@ final class AuditedRun {
             return Spool.write(repository, ended);
         } catch (IOException e) {
             ResultRow result = ended.result();
-            say(why.getMessage() + "; nor can the outcome be kept in " + repository.database().stateDirectory() + ": "
+            say(why.getMessage() + "; nor can the outcome be kept in a file: "
                 + Text.reason(e) + "; job execution " + id + " ended " + result.batchStatus() + ", " + result.exitStatus()
                 + " at " + result.endTime() + ", but its row will say LOST");
             return null;

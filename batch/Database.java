@@ -70,7 +70,7 @@ sealed interface Database permits Sqlite, Postgres {
     boolean isMissing(SQLException e);
 
     /** The text with a visible substitute for each character that the database cannot store. */
-    String storable(String text);
+    String storable(Connection connection, String text) throws SQLException;
 
     /** Whether the same may succeed when it is tried again. */
     boolean isTransient(SQLException e);

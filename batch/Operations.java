@@ -101,7 +101,7 @@ final class Operations {
                 throw refused("job execution " + id + " is alive, pid " + row.request().pid() + ": end it with: "
                     + taskrunnerbatch.NAME + " stop " + id);
             }
-            repository.reconcile(id, "ABANDONED", "ABANDONED", "abandoned by " + System.getProperty("user.name") + "@"
+            repository.reconcile(id, "ABANDONED", "ABANDONED", "abandoned by " + Requester.user() + "@"
                 + Host.name() + " at " + Repository.time(Instant.now()) + ": " + reason);
             System.out.println("job execution " + id + " is " + taskrunnerbatch.find(repository, id).batchStatus());
             return ExitStatus.OK;

@@ -58,18 +58,19 @@ final class OutputFile implements Execution.Output {
     /** Whose line is not complete yet, or null. */
     private Pump unfinished;
 
-    /** @param limit bytes that are kept, at least 2 @param redaction what is masked in the lines that are kept, or null */
+    /** @param path null: nothing is kept @param limit bytes that are kept, at least 2 @param redaction what is masked in the lines that are kept, or null */
     OutputFile(Path path, long limit, Redaction redaction, Log log) {
         this.path = path;
+        this.closed = path == null;
         this.half = limit / 2;
         this.redaction = redaction;
         this.log = log;
         this.onePipe = log.isQuiet() || isOnePlace();
     }
 
-    /** Where the output of a run of this user is kept on this host; null when that is no run's id. */
+    /** Where the output of a run of this user is kept on this host; null without a home, or when that is no run's id. */
     static Path of(Path stateDirectory, String runId) {
-        return RUN_ID.matcher(runId).matches() ? stateDirectory.resolve("output").resolve(runId + ".log") : null;
+        return stateDirectory != null && RUN_ID.matcher(runId).matches() ? stateDirectory.resolve("output").resolve(runId + ".log") : null;
     }
 
     /** What is missing of the output, or null. */
@@ -317,6 +318,9 @@ final class OutputFile implements Execution.Output {
             }
         }
         closed = true;
+        if (path == null) {
+            return;
+        }
         try {
             if (file != null) {
                 file.close();

@@ -1,5 +1,6 @@
 import java.net.URLDecoder;
 import java.net.URLEncoder;
+import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.sql.Connection;
@@ -17,6 +18,8 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+
+import org.postgresql.PGConnection;
 
 /**
  * A PostgreSQL database, for a fleet.
@@ -228,8 +231,25 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
     }
 
     @Override
-    public String storable(String text) {
-        return Database.whole(text);
+    public String storable(Connection connection, String text) throws SQLException {
+        String whole = Database.whole(text);
+        String encoding = connection.unwrap(PGConnection.class).getParameterStatus("server_encoding");
+        // SQL_ASCII keeps whatever bytes it gets
+        if (encoding == null || encoding.equals("UTF8") || encoding.equals("SQL_ASCII")) {
+            return whole;
+        }
+        Charset charset = charset(encoding);
+        return new String(whole.getBytes(charset), charset);
+    }
+
+    /** Of a server's encoding: see "Character Set Support" in PostgreSQL's manual. */
+    private static Charset charset(String encoding) {
+        String latin = "LATIN";
+        int number = encoding.startsWith(latin) ? Integer.parseInt(encoding.substring(latin.length())) : 0;
+        // LATIN5 is ISO 8859-9 and so on; 11 and 12 are no Latin alphabets
+        String name = number == 0 ? encoding.replace("WIN", "windows-").replace("KOI8", "KOI8-")
+            : "ISO-8859-" + (number <= 4 ? number : number <= 6 ? number + 4 : number + 6);
+        return Charset.isSupported(name) ? Charset.forName(name) : StandardCharsets.US_ASCII;
     }
 
     /** Serialization failure, deadlock, too many connections, lock not available, starting up or shutting down. */

@@ -80,7 +80,7 @@ final class Reconciliation {
 
     /** Whether an outcome that could not be delivered would be seen here. */
     private static boolean isOwn(RequestRow run) {
-        return run.user().equals(System.getProperty("user.name")) && run.host().equals(Host.name());
+        return run.user().equals(Requester.user()) && run.host().equals(Host.name());
     }
 
     private static boolean isOfThisBoot(RequestRow run) {

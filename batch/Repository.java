@@ -108,7 +108,7 @@ final class Repository implements AutoCloseable {
                 : checkRestartable(connection, request.restartedFrom(), request.host());
             Row ids = database.nextIds().rows(connection).get(0);
             long id = ids.requiredNumber("execution_id");
-            List<Sql> statements = inserts(request, instance, ids);
+            List<Sql> statements = inserts(connection, request, instance, ids);
             // a role that may not end what it begins is told so now
             statements.add(new Sql("UPDATE taskrunner_execution SET end_time = NULL WHERE job_execution_id = -1"));
             statements.add(new Sql("UPDATE job_execution SET endtime = NULL WHERE jobexecutionid = -1"));
@@ -119,7 +119,7 @@ final class Repository implements AutoCloseable {
     }
 
     /** @param instance null for one of its own */
-    private List<Sql> inserts(RequestRow request, Long instance, Row ids) {
+    private List<Sql> inserts(Connection connection, RequestRow request, Long instance, Row ids) throws SQLException {
         List<Sql> statements = new ArrayList<>();
         Map<String, Object> job = new LinkedHashMap<>();
         job.put("jobexecutionid", ids.requiredNumber("execution_id"));
@@ -138,13 +138,22 @@ final class Repository implements AutoCloseable {
         statements.add(insert("job_execution", job));
         Map<String, Object> columns = new LinkedHashMap<>();
         columns.put("job_execution_id", ids.requiredNumber("execution_id"));
-        columns.putAll(storable(request.columns()));
+        columns.putAll(storable(connection, request.columns()));
         statements.add(Sql.insert("taskrunner_execution", columns));
         return statements;
     }
 
-    private Map<String, Object> storable(Map<String, Object> columns) {
-        columns.replaceAll((name, value) -> value instanceof String text ? database.storable(text) : value);
+    /** The text with a visible substitute for each character that the database cannot store. */
+    String storable(String text) throws RepositoryException {
+        return read(connection -> database.storable(connection, text));
+    }
+
+    private Map<String, Object> storable(Connection connection, Map<String, Object> columns) throws SQLException {
+        for (Map.Entry<String, Object> column : columns.entrySet()) {
+            if (column.getValue() instanceof String text) {
+                column.setValue(database.storable(connection, text));
+            }
+        }
         return columns;
     }
 
@@ -161,7 +170,10 @@ final class Repository implements AutoCloseable {
         List<Sql> statements = new ArrayList<>();
         statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time, execution));
         statements.addAll(upserts(execution, steps));
-        write(statements);
+        read(connection -> {
+            database.write(connection, statements);
+            return null;
+        });
     }
 
     /**
@@ -171,20 +183,24 @@ final class Repository implements AutoCloseable {
     void end(RequestRow request, ResultRow result, List<StepRow> steps) throws RepositoryException {
         Long known = find("a.run_id = ?", request.runId()).map(ExecutionRow::id).orElse(null);
         if (known != null) {
-            write(ends(known, result, steps));
+            read(connection -> {
+                database.write(connection, ends(connection, known, result, steps));
+                return null;
+            });
             return;
         }
         inTransaction(connection -> {
             Row ids = database.nextIds().rows(connection).get(0);
-            database.write(connection, inserts(request, null, ids));
-            database.write(connection, ends(ids.requiredNumber("execution_id"), result, steps));
+            database.write(connection, inserts(connection, request, null, ids));
+            database.write(connection, ends(connection, ids.requiredNumber("execution_id"), result, steps));
             return null;
         });
     }
 
-    private List<Sql> ends(long execution, ResultRow result, List<StepRow> steps) {
+    private List<Sql> ends(Connection connection, long execution, ResultRow result, List<StepRow> steps)
+        throws SQLException {
         List<Sql> statements = new ArrayList<>();
-        Map<String, Object> columns = storable(result.columns());
+        Map<String, Object> columns = storable(connection, result.columns());
         columns.put("evidence", null);
         statements.add(Sql.update("taskrunner_execution", columns, "job_execution_id = ?", execution));
         statements.add(endJob(execution, result.batchStatus(), result.exitStatus(), result.endTime(), ""));
@@ -231,13 +247,6 @@ final class Repository implements AutoCloseable {
                 + String.join(" UNION ALL ", selects), values.toArray()));
         }
         return statements;
-    }
-
-    private void write(List<Sql> statements) throws RepositoryException {
-        read(connection -> {
-            database.write(connection, statements);
-            return null;
-        });
     }
 
     // What the dead have left
@@ -433,7 +442,7 @@ final class Repository implements AutoCloseable {
     }
 
     private static boolean isHere(RequestRow request) {
-        return request.host().equals(Host.name()) && request.user().equals(System.getProperty("user.name"));
+        return request.host().equals(Host.name()) && request.user().equals(Requester.user());
     }
 
     /** The ids of runs of this user on this host whose rows were purged by others, or on other hosts. */
@@ -441,7 +450,7 @@ final class Repository implements AutoCloseable {
         if (!purgedElsewhere) {
             return List.of();
         }
-        Object[] here = {Host.name(), System.getProperty("user.name")};
+        Object[] here = {Host.name(), Requester.user()};
         return inTransaction(connection -> {
             List<Row> rows = new Sql("SELECT run_id FROM taskrunner_purged WHERE host = ? AND user_name = ?", here)
                 .rows(connection);

@@ -36,7 +36,8 @@ final class RepositoryException extends TaskException {
         while (root.getCause() != null) {
             root = root.getCause();
         }
-        String reason = Text.reason(cause);
+        // PostgreSQL's goes on with the place in our statement
+        String reason = Text.reason(cause).split("\\\\n")[0];
         String rootReason = root instanceof java.net.UnknownHostException ? "unknown host " + root.getMessage()
             : Text.reason(root);
         return reason.contains(rootReason) ? reason : reason + " (" + rootReason + ")";

@@ -163,7 +163,7 @@ final class Schema {
     /** One round trip. In a version that has no id, or without tables, it fails. */
     private static Row schema(Database database, Connection connection) throws SQLException, RepositoryException {
         Row schema = new Sql("SELECT version, id, (SELECT count(*) FROM taskrunner_purged WHERE host = ? AND user_name = ?)"
-            + " AS purged FROM taskrunner_schema", Host.name(), System.getProperty("user.name")).rows(connection).get(0);
+            + " AS purged FROM taskrunner_schema", Host.name(), Requester.user()).rows(connection).get(0);
         long version = schema.requiredNumber("version");
         if (version > VERSION) {
             throw new RepositoryException(RepositoryException.UNAVAILABLE, "audit repository " + database

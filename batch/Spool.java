@@ -47,6 +47,9 @@ final class Spool {
     /** Keeps the outcome: written whole, or not at all. @return the file */
     static Path write(Repository repository, Entry entry) throws IOException {
         Path directory = directory(repository);
+        if (directory == null) {
+            throw new IOException("this user has no home directory");
+        }
         Database.makePrivateDirectory(directory);
         Path file = directory.resolve(entry.request().runId() + END);
         Path temporary = Files.createTempFile(directory, entry.request().runId(), ".tmp");
@@ -65,7 +68,8 @@ final class Spool {
 
     /** Whether an outcome of this run waits here. */
     static boolean has(Repository repository, String runId) {
-        return Files.exists(directory(repository).resolve(runId + END));
+        Path directory = directory(repository);
+        return directory != null && Files.exists(directory.resolve(runId + END));
     }
 
     /**
@@ -77,7 +81,7 @@ final class Spool {
     static int deliver(Repository repository) {
         int delivered = 0;
         Path directory = directory(repository);
-        if (!Files.isDirectory(directory)) {
+        if (directory == null || !Files.isDirectory(directory)) {
             return 0;
         }
         try (DirectoryStream<Path> files = Files.newDirectoryStream(directory, "*" + END)) {
@@ -134,8 +138,10 @@ final class Spool {
         System.err.println(taskrunnerbatch.NAME + ": " + Text.printable(message));
     }
 
+    /** @return null when the user has no home */
     private static Path directory(Repository repository) {
-        return repository.database().stateDirectory().resolve("spool");
+        Path state = repository.database().stateDirectory();
+        return state == null ? null : state.resolve("spool");
     }
 
     private Spool() {

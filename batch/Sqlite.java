@@ -121,7 +121,7 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     }
 
     @Override
-    public String storable(String text) {
+    public String storable(Connection connection, String text) {
         return Database.whole(text);
     }
 

@@ -228,7 +228,7 @@ public class taskrunnerbatch {
         }
         try (Repository repository = open(arguments, true)) {
             Execution execution = new Execution(request);
-            String stored = repository.database().storable(command);
+            String stored = repository.storable(command);
             if (!stored.equals(command)) {
                 options.put(SUBSTITUTED, "");
                 execution.log.warn("repository", "the repository cannot store some characters of the command: a substitute"
@@ -244,17 +244,18 @@ public class taskrunnerbatch {
         Holder holder = execution.holder;
         Task task = execution.request.task;
         Path output = OutputFile.of(repository.database().stateDirectory(), holder.runId());
-        return new RequestRow(holder.runId(), holder.user(), Requester.uid(), Requester.login(), holder.host(),
+        return new RequestRow(holder.runId(), Requester.user(), Requester.uid(), Requester.login(), holder.host(),
             Reconciliation.machineId(), holder.bootId(), holder.pidNamespace(), holder.process().pid(),
             holder.process().start(), task.lockFile().toString(), command, task.threshold(),
-            task.counterFile().toString(), options, holder.started(), output.toString(), restartedFrom);
+            task.counterFile().toString(), options, holder.started(), output == null ? null : output.toString(),
+            restartedFrom);
     }
 
     /** @param workingDirectory of the command, or null for this process's */
     private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row,
             Redaction redaction, Beans beans, File workingDirectory) throws TaskException {
         int limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, DEFAULT_OUTPUT_LIMIT);
-        OutputFile output = new OutputFile(Path.of(row.outputFile()), limit, redaction, execution.log);
+        OutputFile output = new OutputFile(row.outputFile() == null ? null : Path.of(row.outputFile()), limit, redaction, execution.log);
         AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory,
             arguments.number("--notify-after", 1, 1000, 1));
         execution.stopOnSignals();
@@ -299,7 +300,7 @@ public class taskrunnerbatch {
                     + " and cannot be restarted: start it anew", null);
             }
         }
-        boolean own = request.uid() == null ? request.user().equals(System.getProperty("user.name"))
+        boolean own = request.uid() == null ? request.user().equals(Requester.user())
             : request.uid().equals(Requester.uid());
         if (!own && !arguments.has("--as-me")) {
             why = "is " + request.user() + "'s: restart it as that user, or, to run its command with your rights, with"
@@ -319,6 +320,12 @@ final class Requester {
     /** What the kernel has for a process that no login began, see pam_loginuid(8). */
     private static final String NO_LOGIN = "4294967295";
 
+    /** The user's name, or its number where the user database has none. */
+    static String user() {
+        String name = System.getProperty("user.name");
+        return name.equals("?") ? String.valueOf(uid()) : name;
+    }
+
     /** The user's number, or null where there is none. */
     static Long uid() {
         try {
@@ -330,7 +337,7 @@ final class Requester {
 
     /** Who logged in, or used sudo, to become this user; null when it is the user itself, or nobody did. */
     static String login() {
-        String user = System.getProperty("user.name");
+        String user = user();
         String login = System.getenv("SUDO_USER");
         try {
             String uid = Files.readString(Path.of("/proc/self/loginuid")).strip();
