@@ -3444,7 +3444,7 @@ final class Host {
 
     private static boolean isOwnOrAbsent(Path directory) {
         try {
-            return RegularFiles.isOwn(directory.toRealPath());
+            return FileStatus.of(directory.toRealPath()).isOwn();
         } catch (NoSuchFileException e) {
             return true;
         } catch (IOException e) {
