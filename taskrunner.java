@@ -4020,8 +4020,7 @@ final class Options {
             "run CMD for up to 30 s when a person should know; TASKRUNNER_EVENT and TASKRUNNER_MESSAGE, _RUN,"
             + " _LOCKFILE, _COMMAND, _EXIT_STATUS, _CONTENTIONS, _THRESHOLD, _HOLDER_PID tell why"),
         new Option("--notify-on", "EVENT,...", ENDS,
-            "of " + String.join(", ", Notification.EVENTS) + " or all (default: "
-            + String.join(",", Notification.DEFAULT_EVENTS) + ")"),
+            "of " + Notification.EVENTS + " or all (default: " + Notification.DEFAULT_EVENTS + ")"),
         new Option("--quiet", null, OUTPUT,
             "print nothing unless the exit status is not 0; then all output, on stderr"),
         new Option("--log-file", "FILE", OUTPUT,
