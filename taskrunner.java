@@ -3705,12 +3705,12 @@ final class QuietOutput {
 
     /** The file by its descriptor. */
     private Path descriptor() throws IOException {
-        try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
-            for (Path descriptor : descriptors) {
-                if (Files.isSymbolicLink(descriptor)
-                        && Files.readSymbolicLink(descriptor).endsWith(path.getFileName() + " (deleted)")) {
-                    return descriptor;
-                }
+        String[] descriptors = new File("/proc/self/fd").list();
+        for (int i = 0; descriptors != null && i < descriptors.length; i++) {
+            Path descriptor = Path.of("/proc/self/fd", descriptors[i]);
+            if (Files.isSymbolicLink(descriptor)
+                    && Files.readSymbolicLink(descriptor).endsWith(path.getFileName() + " (deleted)")) {
+                return descriptor;
             }
         }
         throw new IOException("/proc/self/fd does not show it");
