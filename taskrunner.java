@@ -1063,7 +1063,7 @@ final class LockFile {
             } else if (looks.wantsAnother(found)) {
                 return null;
             } else if (found.isOf(holder)) {
-                // another request, whose gate a cleaner removed, has linked this one's node, and enters anew
+                // another request, whose gate a cleaner removed, has linked this one's node, or an empty one
                 gate.remove(path);
             } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
                 return new Attempt(null, found.lockState, count
@@ -1201,26 +1201,24 @@ final class LockFile {
 
     /**
      * That a run is gone is decided by two looks in a row, some milliseconds apart and not inside the gate: processes
-     * fork and execute between two reads.
+     * fork and execute between two reads. For the same reason what cannot be told at once is looked at some times more.
      */
     private static final class Looks {
-        private static final int MAX_PASSERS = 10;
+        private static final int MAX_UNKNOWN = 8;
         private final Backoff backoff = new Backoff(5, 40);
         private LockState last;
-        private int passers;
+        private int unknown;
         private LockState recovered;
 
         boolean wantsAnother(Found found) {
             LockState before = last;
             last = found.lockState;
-            if (found.certain) {
-                return false;
-            }
-            if (last.kind() != LockState.Kind.STALE) {
-                return ++passers < MAX_PASSERS;
-            }
-            return before == null || before.kind() != LockState.Kind.STALE
-                || !before.holder().runId().equals(last.holder().runId());
+            return !found.certain && switch (last.kind()) {
+                case STALE -> before == null || before.kind() != LockState.Kind.STALE
+                    || !before.holder().runId().equals(last.holder().runId());
+                case UNKNOWN -> ++unknown < MAX_UNKNOWN;
+                default -> false;
+            };
         }
 
         void pause() {
@@ -1263,12 +1261,10 @@ final class LockFile {
                 LockedFile file = opened.other(channel, status);
                 Holder holder = Holder.read(channel);
                 if (locked) {
-                    LockState lockState = StaleCheck.judgeLocked(path, holder, status);
-                    return new Found(lockState, file, lockState.kind() != LockState.Kind.UNKNOWN);
+                    return new Found(StaleCheck.judgeLocked(path, holder, status), file, false);
                 }
                 if (file.isAt(path)) {
-                    LockState lockState = StaleCheck.judge(path, holder, status);
-                    return new Found(lockState, file, lockState.kind() != LockState.Kind.STALE);
+                    return new Found(StaleCheck.judge(path, holder, status), file, false);
                 }
             } catch (OverlappingFileLockException e) {
                 // The gate's own inode, and its fcntl lock is ours: its holder died between link and unlink, before the
@@ -1464,7 +1460,8 @@ final class Gate implements AutoCloseable {
             }
             entered = true;
             Gate gate = new Gate(path, file, holder == null ? null : holder.text(status.inode()));
-            if (status.links() == 1) {
+            // a lock file that was linked to it keeps the record of who has made it, unless that one died before
+            if (status.links() == 1 || Holder.read(file.channel()) == null) {
                 gate.record();
             }
             return gate;
@@ -3097,9 +3094,13 @@ final class Processes {
         return new HashMap<>(known);
     }
 
-    /** The JDK's helper between fork and exec gets the run's environment only with the command. */
+    /**
+     * The JDK's helper between fork and exec, which gets the run's environment only with the command, and whose parent
+     * is dead: it may have been the holder.
+     */
     private static boolean isHelper(Entry process) {
-        return process.name().equals("jspawnhelper") && process.id().start() > START.id().start() - HELPER_TICKS;
+        return process.name().equals("jspawnhelper") && process.parent() == 1
+            && process.id().start() > START.id().start() - HELPER_TICKS;
     }
 
     private static int directoryOwner(Entry process) {
