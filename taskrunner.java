@@ -2326,7 +2326,7 @@ final class ContentionCounter {
      *     or is another user's
      */
     long read() throws TaskException {
-        try (FileChannel channel = open()) {
+        try (FileChannel channel = open(false)) {
             return channel == null ? 0 : parse(RegularFiles.read(channel, MAX_LENGTH));
         } catch (IOException e) {
             throw unusable(e);
@@ -2376,7 +2376,7 @@ final class ContentionCounter {
     private void write(long value) throws TaskException {
         boolean created = false;
         try {
-            FileChannel existing = open();
+            FileChannel existing = open(true);
             try (FileChannel channel = existing == null ? FileChannel.open(file, RegularFiles.NEW) : existing) {
                 created = existing == null;
                 String text = value + "\n";
@@ -2392,7 +2392,7 @@ final class ContentionCounter {
     }
 
     /** The file, or null when there is none. */
-    private FileChannel open() throws IOException, TaskException {
+    private FileChannel open(boolean write) throws IOException, TaskException {
         FileStatus status = status();
         if (status == null) {
             return null;
@@ -2400,7 +2400,7 @@ final class ContentionCounter {
         if (!isTrusted(status)) {
             throw TaskException.counter(ExitStatus.IO, notTrusted(), null);
         }
-        return RegularFiles.open(file);
+        return write ? FileChannel.open(file, RegularFiles.READ_WRITE) : RegularFiles.open(file);
     }
 
     private FileStatus status() throws TaskException {
