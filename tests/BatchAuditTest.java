@@ -14,17 +14,15 @@ import java.util.Set;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** Every request leaves a row that tells the truth, in the embedded database. Some of these tests mostly wait. */
-@Execution(ExecutionMode.CONCURRENT)
+@Concurrent
 class BatchAuditTest extends BatchTest {
     private static final int KILLS = 50;
     private static final int KILLS_AT_ONCE = 5;
 
     @Test
-    void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
+    void eightProcessesOf20RequestsLeave160Rows() throws Exception {
         assertAllKept(batch);
         assertSound();
     }
@@ -32,9 +30,11 @@ class BatchAuditTest extends BatchTest {
     /** On a repository that is not there yet. */
     static void assertAllKept(BatchTask batch) throws Exception {
         batch.task.threshold = 1000;
-        List<Running> loops = Stream.generate(() -> batch.program("BatchLoop", "20").with(batch.arguments("echo '#' >>ran; sleep 0.02"))
+        List<Running> loops = Stream.generate(() -> batch.program("BatchLoop", "20")
+            .with(batch.arguments("echo '#' >>ran; sleep 0.02"))
             .start()).limit(8).toList();
-        loops.forEach(loop -> loop.result().exitedWith(0).errHasNo("ERROR").errHasNo("internal error").errHasNo("taskrunner-batch:"));
+        loops.forEach(loop -> loop.result().exitedWith(0).errHasNo("ERROR").errHasNo("internal error")
+            .errHasNo("taskrunner-batch:"));
         List<Map<String, String>> rows = batch.history("--limit", "0");
         assertEquals(160, rows.size());
         Set<String> commands = new HashSet<>();
@@ -63,10 +63,14 @@ class BatchAuditTest extends BatchTest {
         batch.task.assertFree();
     }
 
-    /** Each acquisition clears the counter: between two of them contentions count 1, 2, 3 … with none left out or twice. */
+    /**
+     * Each acquisition clears the counter: between two of them contentions count 1, 2, 3 … with none left out or
+     * twice.
+     */
     private static void assertContentionsAreCounted(List<Map<String, String>> rows, long last) {
         Map<Long, Integer> times = new java.util.TreeMap<>();
-        rows.stream().filter(row -> row.get("exit_status").equals("CONTENDED")).forEach(row -> times.merge(Long.valueOf(row.get("contentions")), 1,
+        rows.stream().filter(row -> row.get("exit_status").equals("CONTENDED"))
+            .forEach(row -> times.merge(Long.valueOf(row.get("contentions")), 1,
             Integer::sum));
         int before = Integer.MAX_VALUE;
         long expected = 1;
@@ -81,16 +85,17 @@ class BatchAuditTest extends BatchTest {
     private void assertSound() throws Exception {
         assertEquals(List.of("ok"), batch.query("PRAGMA integrity_check"));
         assertEquals(List.of(), batch.query("PRAGMA foreign_key_check"));
-        assertEquals(List.of(), batch.query("SELECT jobexecutionid FROM job_execution WHERE jobexecutionid NOT IN (SELECT job_execution_id FROM"
-            + " taskrunner_execution)"), "job executions without a row of what was asked");
-        assertEquals(List.of(), batch.query("SELECT jobexecutionid, batchstatus FROM job_execution WHERE endtime IS NULL OR batchstatus NOT IN"
-            + " ('COMPLETED', 'FAILED', 'STOPPED')"), "unfinished job executions");
-        assertEquals(List.of(), batch.query("SELECT jobexecutionid, stepname, batchstatus FROM step_execution WHERE endtime IS NULL OR batchstatus"
-            + " NOT IN ('COMPLETED', 'FAILED', 'STOPPED')"), "unfinished step executions");
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid FROM job_execution WHERE jobexecutionid NOT IN"
+            + " (SELECT job_execution_id FROM taskrunner_execution)"),
+            "job executions without a row of what was asked");
+        String unfinished = " WHERE endtime IS NULL OR batchstatus NOT IN ('COMPLETED', 'FAILED', 'STOPPED')";
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid, batchstatus FROM job_execution" + unfinished));
+        assertEquals(List.of(), batch.query("SELECT jobexecutionid, stepname, batchstatus FROM step_execution"
+            + unfinished));
     }
 
     @Test
-    void runnersKilledAtAnyMomentLeaveASoundDatabaseAndAreSettled() throws Exception {
+    void killedAtAnyMomentIsReconciled() throws Exception {
         Random random = new Random();
         List<BatchTask> tasks = new ArrayList<>();
         for (int i = 0; i < KILLS_AT_ONCE; i++) {
@@ -101,13 +106,15 @@ class BatchAuditTest extends BatchTest {
         batch.request("true").run().exitedWith(0);
         int landed = 0;
         for (int round = 0; round < KILLS / KILLS_AT_ONCE; round++) {
-            List<Running> runners = tasks.stream().map(task -> task.program("BatchLoop", "1000").with(task.arguments("sleep 0.03; : # " + directory)).start())
+            List<Running> holders = tasks.stream()
+                .map(task -> task.program("BatchLoop", "1000").with(task.arguments("sleep 0.03; : # " + directory))
+                .start())
                 .toList();
-            runners.get(random.nextInt(KILLS_AT_ONCE)).awaitErr("job execution ");
+            holders.get(random.nextInt(KILLS_AT_ONCE)).awaitErr("job execution ");
             Program.sleep(random.nextInt(500));
-            for (Running runner : runners) {
-                assertTrue(runner.alive(), runner::toString);
-                runner.kill();
+            for (Running holder : holders) {
+                assertTrue(holder.alive(), holder::toString);
+                holder.kill();
                 Program.sleep(random.nextInt(30));
             }
         }
@@ -124,9 +131,11 @@ class BatchAuditTest extends BatchTest {
                 assertTrue(row.get("evidence").contains("is dead; its outcome was not delivered"), row::toString);
             }
         }
-        assertTrue(landed >= KILLS / 5, "only " + landed + " of " + KILLS + " kills hit an execution, of " + rows.size());
+        assertTrue(landed >= KILLS / 5, "only " + landed + " of " + KILLS + " kills hit an execution, of "
+            + rows.size());
         assertSound();
-        Map<String, String> killed = rows.stream().filter(row -> "KILLED".equals(row.get("exit_status"))).findFirst().orElseThrow();
+        Map<String, String> killed = rows.stream().filter(row -> "KILLED".equals(row.get("exit_status"))).findFirst()
+            .orElseThrow();
         batch.restart(BatchTask.id(killed)).exitedWith(0);
         assertEquals("COMPLETED", batch.newest().get("batch_status"));
         assertEquals(killed.get("id"), batch.newest().get("restarted_from"));
@@ -138,17 +147,18 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void theNextRunSettlesADeadOneOfItsTaskButNeitherAContenderNorAnotherTaskInFlight() throws Exception {
+    void nextRunReconcilesOnlyTheDeadOfItsTask() throws Exception {
         Running killed = batch.hold();
         Running contender = batch.request("echo contender", "--wait", "60s").start();
         contender.awaitErr("job execution 2 ");
         BatchTask otherTask = batch.other(directory.resolve("other"));
         Running other = otherTask.hold();
         killed.kill();
-        assertEquals("STARTED", batch.history("--status", "STARTED", "--lockfile", otherTask.task.lock.toString()).get(0).get("batch_status"));
+        assertEquals("STARTED", batch.history("--status", "STARTED", "--lockfile", otherTask.task.lock.toString())
+            .get(0).get("batch_status"));
         task.finish(contender);
-        List<String> rows = batch.query("SELECT job_execution_id, batchstatus, exitstatus, coalesce(evidence, '') FROM taskrunner_execution"
-            + " JOIN job_execution ON jobexecutionid = job_execution_id ORDER BY 1");
+        List<String> rows = batch.query("SELECT job_execution_id, batchstatus, exitstatus, coalesce(evidence, '')"
+            + " FROM taskrunner_execution JOIN job_execution ON jobexecutionid = job_execution_id ORDER BY 1");
         assertEquals("1 FAILED KILLED its runner, pid " + killed.pid() + ", is dead", rows.get(0));
         assertEquals("2 COMPLETED SUCCEEDED ", rows.get(1));
         assertEquals("3 STARTED null ", rows.get(2));
@@ -157,18 +167,19 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void aRunThatAcquiresTheLockSettlesTheDeadWithoutAReport() throws Exception {
+    void acquiringTheLockReconcilesWithoutAReport() throws Exception {
         Running killed = batch.hold();
         killed.kill();
         task.finishOrphan();
         batch.request("true").run().exitedWith(0);
-        assertEquals(List.of("FAILED KILLED its runner, pid " + killed.pid() + ", is dead"), batch.query("SELECT batchstatus, exitstatus, evidence"
-            + " FROM taskrunner_execution JOIN job_execution ON jobexecutionid = job_execution_id WHERE job_execution_id = 1"));
+        assertEquals(List.of("FAILED KILLED its runner, pid " + killed.pid() + ", is dead"),
+            batch.query("SELECT batchstatus, exitstatus, evidence FROM taskrunner_execution JOIN job_execution"
+                + " ON jobexecutionid = job_execution_id WHERE job_execution_id = 1"));
         assertSound();
     }
 
     @Test
-    void aKilledContenderIsSettledWhileTheLockIsHeld() throws Exception {
+    void killedContenderIsReconciledWhileTheLockIsHeld() throws Exception {
         Running holder = batch.hold();
         Running contender = batch.request("true", "--wait", "60s").start().awaitErr("job execution 2 ");
         contender.kill();
@@ -181,30 +192,33 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void theRowOfARunWhoseDatabaseIsMovedAwayArrivesWhenItIsBack() throws Exception {
+    void rowArrivesWhenTheMovedDatabaseIsBack() throws Exception {
         batch.request("true").run().exitedWith(0);
-        Running runner = batch.hold();
+        Running holder = batch.hold();
         Path away = directory.resolve("away");
         Files.move(batch.state, away);
         task.finish();
         Program.await("the lock is free", () -> !Files.exists(task.lock));
-        assertTrue(runner.alive(), "it does not wait for its database");
+        assertTrue(holder.alive(), "it does not wait for its database");
         Files.createDirectories(away.resolve("output"));
         moveBack(away);
-        runner.result().exitedWith(0);
-        assertEquals(2, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, "acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
+        holder.result().exitedWith(0);
+        assertEquals(2, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, "acquireLock COMPLETED ACQUIRED",
+            "resetCounter COMPLETED RESET",
             "runCommand COMPLETED SUCCEEDED", "releaseLock COMPLETED RELEASED"));
         assertSound();
     }
 
     @Test
-    void aDamagedSpoolFileIsPutAsideAndStopsNothing() throws Exception {
+    void damagedSpoolFileIsQuarantined() throws Exception {
         batch.request("true").run().exitedWith(0);
         Path spool = Files.createDirectories(batch.state.resolve("spool"));
-        Files.writeString(spool.resolve("torn.row"), "repository=" + java.net.URLEncoder.encode("jdbc:sqlite:" + batch.database(),
+        Files.writeString(spool.resolve("torn.row"), "repository="
+            + java.net.URLEncoder.encode("jdbc:sqlite:" + batch.database(),
             java.nio.charset.StandardCharsets.UTF_8) + "&id=9&run=abc&us");
         Files.writeString(spool.resolve("odd.row"), "unrelated%zz=1");
-        batch.request("echo ran").run().exitedWith(0).outIs("ran\n").errContains("torn.row is quarantined as torn.row.bad: it holds no")
+        batch.request("echo ran").run().exitedWith(0).outIs("ran\n")
+            .errContains("torn.row is quarantined as torn.row.bad: it holds no")
             .errContains("odd.row.bad");
         assertEquals(2, batch.history().size());
     }
@@ -215,7 +229,7 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void theRowOfARunWhoseDatabaseIsRemovedIsSpooledAndWrittenByTheNextRun() throws Exception {
+    void rowIsSpooledWhenTheDatabaseIsRemoved() throws Exception {
         batch.request("true").run().exitedWith(0);
         batch.request("rm " + batch.database() + "*; echo done; exit 3").run().exitedWith(3).outIs("done\n")
             .errContains("the outcome of job execution 2 is kept in " + batch.state);
@@ -234,13 +248,14 @@ class BatchAuditTest extends BatchTest {
     }
 
     @Test
-    void aHolderKilledWhileItsRowIsSpooledByNobodyIsStillSettled() throws Exception {
-        Running runner = batch.hold();
+    void killedWithoutASpoolFileIsReconciled() throws Exception {
+        Running holder = batch.hold();
         Files.move(batch.state, directory.resolve("away"));
-        runner.kill();
+        holder.kill();
         moveBack(directory.resolve("away"));
         task.finish();
         assertEquals("KILLED", batch.newest().get("exit_status"));
-        assertFalse(Files.exists(batch.state.resolve("spool")) && Files.list(batch.state.resolve("spool")).findAny().isPresent());
+        assertFalse(Files.exists(batch.state.resolve("spool")) && Files.list(batch.state.resolve("spool")).findAny()
+            .isPresent());
     }
 }

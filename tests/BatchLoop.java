@@ -1,6 +1,6 @@
 /**
- * Requests one after another in one process, as many as are asked for, so that a test with many of them does not spend its time on
- * starting JVMs. Each is what {@code taskrunner-batch} does with its arguments.
+ * Requests one after another in one process, as many as are asked for, so that a test with many of them does not
+ * spend its time on starting JVMs. Each is what {@code taskrunner-batch} does with its arguments.
  */
 final class BatchLoop {
     /** @param args a count, then the arguments of the request, in which {@code #} stands for its number */

@@ -31,7 +31,7 @@ class BatchPortabilityTest extends TaskTest {
     private static final String JOB = "META-INF/batch-jobs/taskrunner.xml";
 
     @Test
-    void theJobIsValidAgainstTheStandardsSchema() throws Exception {
+    void jobIsValidAgainstTheStandardsSchema() throws Exception {
         SchemaFactory factory = SchemaFactory.newInstance(XMLConstants.W3C_XML_SCHEMA_NS_URI);
         factory.setProperty(XMLConstants.ACCESS_EXTERNAL_SCHEMA, "");
         factory.setProperty(XMLConstants.ACCESS_EXTERNAL_DTD, "");
@@ -43,7 +43,7 @@ class BatchPortabilityTest extends TaskTest {
     }
 
     @Test
-    void theJobRunsOnApacheBatchEe() throws Exception {
+    void jobRunsOnApacheBatchEe() throws Exception {
         TestTask held = new TestTask(Files.createDirectories(directory.resolve("held")));
         Running holder = held.hold();
         Result result = onBatchEe(task.lock, held.lock);
@@ -53,7 +53,8 @@ class BatchPortabilityTest extends TaskTest {
         assertEquals(List.of("COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
             "FAILED EXIT_3" + acquired + " runCommand=EXIT_3 releaseLock=RELEASED",
             "COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
-            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1"), result.out().lines().toList(), result::toString);
+            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1"), result.out().lines()
+            .toList(), result::toString);
         assertEquals(2, task.marks());
         assertEquals(1, held.count());
         task.assertFree();
@@ -62,21 +63,26 @@ class BatchPortabilityTest extends TaskTest {
 
     /** The artifacts by name for a runtime without CDI, and no database of its own. */
     private Result onBatchEe(Path... locks) throws Exception {
-        StringBuilder artifacts = new StringBuilder("<batch-artifacts xmlns=\"https://jakarta.ee/xml/ns/jakartaee\" version=\"2.0\">\n");
+        StringBuilder artifacts =
+            new StringBuilder("<batch-artifacts xmlns=\"https://jakarta.ee/xml/ns/jakartaee\" version=\"2.0\">\n");
         for (Class<?> artifact : Workflow.ARTIFACTS) {
-            artifacts.append("<ref id=\"" + artifact.getAnnotation(Named.class).value() + "\" class=\"" + artifact.getName() + "\"/>\n");
+            artifacts.append("<ref id=\"" + artifact.getAnnotation(Named.class).value() + "\" class=\""
+                + artifact.getName() + "\"/>\n");
         }
         Path resources = Files.createDirectories(directory.resolve("resources/META-INF")).getParent();
         Files.writeString(resources.resolve("META-INF/batch.xml"), artifacts + "</batch-artifacts>\n");
-        Files.writeString(resources.resolve("batchee.properties"),
-            "PersistenceManagerService=org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n");
+        Files.writeString(resources.resolve("batchee.properties"), "PersistenceManagerService="
+            + "org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n");
         Path classes = Path.of(taskrunnerbatch.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        String batchEe = Program.jbang(directory, Project.ROOT.resolve("tests/batchee.java").toString()).run().exitedWith(0)
+        String batchEe = Program.jbang(directory, Project.ROOT.resolve("tests/batchee.java").toString()).run()
+            .exitedWith(0)
             .out().strip();
         assertTrue(!batchEe.contains("jberet") && batchEe.contains("batchee-jbatch"), batchEe);
         return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
-            String.join(File.pathSeparator, resources.toString(), classes.toString(), batchEe), OnBatchEe.class.getName(),
-            directory.toString()).with(Stream.of(locks).map(Path::toString).toArray(String[]::new)).with(task.mark()).run().exitedWith(0);
+            String.join(File.pathSeparator, resources.toString(), classes.toString(), batchEe),
+            OnBatchEe.class.getName(),
+            directory.toString()).with(Stream.of(locks).map(Path::toString).toArray(String[]::new)).with(task.mark())
+            .run().exitedWith(0);
     }
 
     /** The child process: no class of JBeret or Weld is on its class path. */
@@ -97,12 +103,15 @@ class BatchPortabilityTest extends TaskTest {
             System.exit(0);
         }
 
-        private static Properties run(Repository repository, Path directory, String lock, String command) throws Exception {
-            Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, new String[] {"--command", command, "--lockfile", lock, "--threshold",
+        private static Properties run(Repository repository, Path directory, String lock,
+            String command) throws Exception {
+            Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS,
+                new String[] {"--command", command, "--lockfile", lock, "--threshold",
                 "2", "--counter-file", lock.replace(".lock", ".count")});
             Execution execution = new Execution(new Request(arguments));
             RequestRow row = taskrunnerbatch.row(execution, repository, command, Map.of(), null);
-            new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null, execution.log), directory.toFile(), 1);
+            new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null,
+                execution.log), directory.toFile(), 1);
             Properties parameters = new Properties();
             parameters.setProperty("run", row.runId());
             return parameters;

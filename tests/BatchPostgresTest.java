@@ -19,27 +19,32 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInfo;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
-/** What the audit trail promises, kept by a PostgreSQL server of the tests' own. Needs Debian's postgresql, and root. */
-@Execution(ExecutionMode.CONCURRENT)
+/**
+ * What the audit trail promises, kept by a PostgreSQL server of the tests' own. Needs Debian's postgresql, and root.
+ */
+@Concurrent
 class BatchPostgresTest extends BatchTest {
     private static final String PASSWORD = "it's a: \\secret";
     private static Server server;
 
     private String database;
 
-    /** A server on a free port of the loopback interface, its data in a directory of its own, run by the user postgres. */
+    /**
+     * A server on a free port of the loopback interface, its data in a directory of its own, run by the user
+     * postgres.
+     */
     private static final class Server {
         final Path directory;
         final int port;
         private final Path programs;
 
         Server() throws Exception {
-            try (Stream<Path> versions = Files.isDirectory(Path.of("/usr/lib/postgresql")) ? Files.list(Path.of("/usr/lib/postgresql"))
+            try (Stream<Path> versions = Files.isDirectory(Path.of("/usr/lib/postgresql"))
+                ? Files.list(Path.of("/usr/lib/postgresql"))
                     : Stream.empty()) {
-                programs = versions.map(version -> version.resolve("bin")).filter(bin -> Files.isExecutable(bin.resolve("initdb")))
+                programs = versions.map(version -> version.resolve("bin"))
+                    .filter(bin -> Files.isExecutable(bin.resolve("initdb")))
                     .max(java.util.Comparator.comparing(Path::toString))
                     .orElseGet(() -> fail("no /usr/lib/postgresql/*/bin/initdb: install Debian's package postgresql for this test"));
             }
@@ -49,13 +54,15 @@ class BatchPostgresTest extends BatchTest {
             }
             Path password = Files.writeString(directory.resolve("password"), PASSWORD + "\n");
             shell("chown -R postgres \"$1\"", directory.toString());
-            asPostgres("initdb", "-D", directory + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile=" + password, "-E", "UTF8",
+            asPostgres("initdb", "-D", directory + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile="
+                + password, "-E", "UTF8",
                 "--locale=C.UTF-8", "--no-sync");
             start();
         }
 
         void start() {
-            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-l", directory + "/log", "-o", "-p " + port + " -c listen_addresses=127.0.0.1"
+            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-l", directory + "/log", "-o", "-p " + port
+                + " -c listen_addresses=127.0.0.1"
                 + " -c unix_socket_directories=" + directory + " -c fsync=off", "start");
         }
 
@@ -65,7 +72,8 @@ class BatchPostgresTest extends BatchTest {
         }
 
         private void asPostgres(String program, String... arguments) {
-            List<String> line = new ArrayList<>(List.of("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups",
+            List<String> line = new ArrayList<>(List.of("setpriv", "--reuid=postgres", "--regid=postgres",
+                "--init-groups",
                 programs.resolve(program).toString()));
             line.addAll(List.of(arguments));
             execute(line);
@@ -93,7 +101,8 @@ class BatchPostgresTest extends BatchTest {
         }
 
         Connection connect(String database) throws Exception {
-            return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port + "/" + database, "postgres", PASSWORD);
+            return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port + "/" + database, "postgres",
+                PASSWORD);
         }
     }
 
@@ -118,7 +127,8 @@ class BatchPostgresTest extends BatchTest {
     }
 
     private BatchTask repository(Server server) {
-        return new BatchTask(task).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/" + database)
+        return new BatchTask(task).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/"
+            + database)
             .env("PGUSER", "postgres");
     }
 
@@ -129,50 +139,56 @@ class BatchPostgresTest extends BatchTest {
     }
 
     @Test
-    void tenProcessesMakeTheTablesAtTheSameTime() throws Exception {
-        List<Running> runners = new ArrayList<>();
+    void tenProcessesMakeTheTablesAtOnce() throws Exception {
+        List<Running> requests = new ArrayList<>();
         for (int i = 0; i < 10; i++) {
-            runners.add(batch.other(directory.resolve("task" + i)).request("true").start());
+            requests.add(batch.other(directory.resolve("task" + i)).request("true").start());
         }
-        runners.forEach(runner -> runner.result().exitedWith(0));
+        requests.forEach(request -> request.result().exitedWith(0));
         assertEquals(10, batch.history().size());
     }
 
     @Test
-    void eightProcessesWith20RequestsEachLeave160RowsAndEachContentionCounts() throws Exception {
+    void eightProcessesOf20RequestsLeave160Rows() throws Exception {
         BatchAuditTest.assertAllKept(batch);
         assertEquals(List.of("0"), query("SELECT count(*) FROM step_execution WHERE endtime IS NULL OR batchstatus NOT IN ('COMPLETED', 'FAILED')"));
     }
 
     @Test
-    void theSameAuditTrailIsKeptAsInTheEmbeddedDatabase() throws Exception {
+    void sameAuditTrailAsInTheEmbeddedDatabase() throws Exception {
         String command = "cat >>copy <<'END'\nit's \"quoted\" #{jobParameters['x']} \\n €😀\nEND\nexit 3";
         batch.request(command).run().exitedWith(3);
         assertEquals(command, batch.newest().get("command"));
-        long id = batch.assertEnded("FAILED", "EXIT_3", 3, "acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
+        long id = batch.assertEnded("FAILED", "EXIT_3", 3, "acquireLock COMPLETED ACQUIRED",
+            "resetCounter COMPLETED RESET",
             "runCommand FAILED EXIT_3", "releaseLock COMPLETED RELEASED");
         batch.restart(id).exitedWith(3);
         assertEquals(Long.toString(id), batch.newest().get("restarted_from"));
         batch.batch("restart", Long.toString(id)).run().exitedWith(64).errContains("was restarted already");
-        batch.batch("purge", "--older-than", "0s").run().exitedWith(0).outIs("purged 2 executions and the output of 0\n");
-        assertEquals(List.of("0 0 0"), query("SELECT (SELECT count(*) FROM taskrunner_execution), (SELECT count(*) FROM job_instance),"
+        batch.batch("purge", "--older-than", "0s").run().exitedWith(0)
+            .outIs("purged 2 executions and the output of 0\n");
+        assertEquals(List.of("0 0 0"),
+            query("SELECT (SELECT count(*) FROM taskrunner_execution), (SELECT count(*) FROM job_instance),"
             + " (SELECT count(*) FROM step_execution)"));
         assertFalse(Files.exists(batch.database()));
     }
 
     @Test
-    void aRestartNeverRunsBesideALiveExecutionOfAnotherHost() throws Exception {
-        Running runner = task.hold(onHost("elsewhere", batch.request(task.untilFinish())));
+    void restartNeverRunsBesideALiveExecutionOfAnotherHost() throws Exception {
+        Running holder = task.hold(onHost("elsewhere", batch.request(task.untilFinish())));
         Map<String, String> row = batch.newest();
         assertEquals("elsewhere", row.get("host"));
         assertEquals("STARTED", row.get("batch_status"), "an execution of another host was settled");
         batch.batch("restart", row.get("id")).run().exitedWith(64).errContains("of this job instance is STARTED");
-        runner.kill();
+        holder.kill();
         task.finishOrphan();
-        assertEquals("KILLED", batch.newest().get("exit_status"), "boot id, namespace and pid prove it, whatever the host is called");
-        List<Running> restarts = Stream.of("here", "there", "elsewhere").map(host -> onHost(host, batch.batch("restart", row.get("id")))
+        assertEquals("KILLED", batch.newest().get("exit_status"),
+            "boot id, namespace and pid prove it, whatever the host is called");
+        List<Running> restarts = Stream.of("here", "there", "elsewhere")
+            .map(host -> onHost(host, batch.batch("restart", row.get("id")))
             .start()).toList();
-        assertEquals(List.of(0, 64, 64), restarts.stream().map(restart -> restart.result().status()).sorted().toList(), restarts::toString);
+        assertEquals(List.of(0, 64, 64), restarts.stream().map(restart -> restart.result().status()).sorted()
+            .toList(), restarts::toString);
         assertEquals(2, batch.history().size());
     }
 
@@ -181,7 +197,7 @@ class BatchPostgresTest extends BatchTest {
     }
 
     @Test
-    void theRowArrivesWhenTheServerComesBackDuringTheRunOrByTheNextOne() throws Exception {
+    void rowArrivesWhenTheServerIsBack() throws Exception {
         Server server = new Server();
         try {
             server.createDatabase(database);
@@ -200,9 +216,11 @@ class BatchPostgresTest extends BatchTest {
             assertTrue(waiting.alive(), "it does not wait for its server");
             server.start();
             waiting.result().exitedWith(0).errHasNo("is kept in");
-            assertEquals(List.of("2 COMPLETED SUCCEEDED", "1 COMPLETED SUCCEEDED"), batch.history().stream().map(row -> row.get("id") + " "
+            assertEquals(List.of("2 COMPLETED SUCCEEDED", "1 COMPLETED SUCCEEDED"), batch.history().stream()
+                .map(row -> row.get("id") + " "
                 + row.get("batch_status") + " " + row.get("exit_status")).toList());
-            assertEquals(List.of("acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET", "runCommand COMPLETED SUCCEEDED",
+            assertEquals(List.of("acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
+                "runCommand COMPLETED SUCCEEDED",
                 "releaseLock COMPLETED RELEASED"), BatchTask.steps(batch.show(2)));
         } finally {
             server.remove();
@@ -210,8 +228,9 @@ class BatchPostgresTest extends BatchTest {
     }
 
     @Test
-    void credentialsComeFromPgpassAndAWrongOneIsSaidBeforeAnythingRuns() throws Exception {
-        batch.env("PGPASSWORD", "sesame").request(task.mark()).run().exitedWith(69).errContains("password authentication failed")
+    void wrongCredentialsAreSaidBeforeAnythingRuns() throws Exception {
+        batch.env("PGPASSWORD", "sesame").request(task.mark()).run().exitedWith(69)
+            .errContains("password authentication failed")
             .errContains("PGPASSWORD or ~/.pgpass").errHasNo("sesame");
         task.assertDidNotRun();
         Path pgpass = Files.writeString(directory.resolve("pgpass"), "127.0.0.1:" + server.port + ":*:postgres:"

@@ -10,15 +10,14 @@ import java.util.List;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** What is kept, for whom, and where it cannot be. */
-@Execution(ExecutionMode.CONCURRENT)
+@Concurrent
 class BatchRepositoryTest extends BatchTest {
     @Test
-    void whatIsKeptIsForItsUserAlone() throws Exception {
-        batch.request("seq 2000; touch inside", "--output-limit", "2000").underShell("umask 000; exec \"$@\"").run().exitedWith(0);
+    void filesAreForTheirUserAlone() throws Exception {
+        batch.request("seq 2000; touch inside", "--output-limit", "2000").underShell("umask 000; exec \"$@\"").run()
+            .exitedWith(0);
         batch.request("seq 2000", "--output-limit", "2000").underShell("umask 000; exec \"$@\"").run().exitedWith(0);
         assertEquals("rw-rw-rw-", mode(directory.resolve("inside")), "the umask has no effect on this file system");
         assertTrue(files().size() >= 4, files()::toString);
@@ -43,12 +42,14 @@ class BatchRepositoryTest extends BatchTest {
     }
 
     @Test
-    void whatIsRedactedIsStoredNowhereAndTheExecutionDoesNotRestart() throws Exception {
-        batch.request(": secret-1234 secret-abcd; echo done; exit 3", "--redact", "secret-[a-z0-9]+", "--notify", ": secret-5678").run()
+    void redactedTextIsStoredNowhereAndDoesNotRestart() throws Exception {
+        batch.request(": secret-1234 secret-abcd; echo done; exit 3", "--redact", "secret-[a-z0-9]+", "--notify",
+            ": secret-5678").run()
             .exitedWith(3).outIs("done\n");
         assertEquals(": *** ***; echo done; exit 3", batch.newest().get("command"));
         for (Path file : files()) {
-            assertFalse(Files.readString(file, java.nio.charset.StandardCharsets.ISO_8859_1).contains("secret-"), () -> "a secret is in " + file);
+            assertFalse(Files.readString(file, java.nio.charset.StandardCharsets.ISO_8859_1).contains("secret-"),
+                () -> "a secret is in " + file);
         }
         batch.restart(1).exitedWith(65).errContains("was stored with --redact and cannot be restarted");
         batch.markingRequest("--redact", "(").run().exitedWith(64).errContains("invalid --redact");
@@ -56,8 +57,9 @@ class BatchRepositoryTest extends BatchTest {
     }
 
     @Test
-    void aPasswordInTheUrlIsRefusedAndNotShown() throws Exception {
-        for (String url : new String[] {"jdbc:postgresql://me:sesame@127.0.0.1/db", "jdbc:postgresql://127.0.0.1/db?user=me&password=sesame",
+    void passwordInTheUrlIsRefusedAndNotShown() throws Exception {
+        for (String url : new String[] {"jdbc:postgresql://me:sesame@127.0.0.1/db",
+            "jdbc:postgresql://127.0.0.1/db?user=me&password=sesame",
             "postgres://me:sesame@127.0.0.1/db"}) {
             Result result = batch.markingRequest("--repository", url).run().exitedWith(64).errContains("--repository");
             result.errHasNo("sesame");
@@ -66,14 +68,17 @@ class BatchRepositoryTest extends BatchTest {
     }
 
     @Test
-    void withoutItsRepositoryARequestDoesNothing() throws Exception {
+    void withoutRepositoryNothingRuns() throws Exception {
         batch.markingRequest("--repository", "jdbc:postgresql://127.0.0.1:1/db").run().exitedWith(69)
-            .errContains("audit repository jdbc:postgresql://127.0.0.1:1/db: cannot be opened: ").errContains("check that the server runs");
+            .errContains("audit repository jdbc:postgresql://127.0.0.1:1/db: cannot be opened: ")
+            .errContains("check that the server runs");
         Path file = Files.createFile(directory.resolve("file"));
         batch.markingRequest("--repository", "jdbc:sqlite:" + file + "/x/executions.db").run().exitedWith(69)
             .errContains("audit repository " + file + "/x/executions.db: cannot be opened: ");
-        Path garbage = Files.writeString(directory.resolve("garbage.db"), "no database at all, but quite some text\n".repeat(100));
-        batch.markingRequest("--repository", "jdbc:sqlite:" + garbage).run().exitedWith(69).errContains("audit repository " + garbage);
+        Path garbage = Files.writeString(directory.resolve("garbage.db"),
+            "no database at all, but quite some text\n".repeat(100));
+        batch.markingRequest("--repository", "jdbc:sqlite:" + garbage).run().exitedWith(69)
+            .errContains("audit repository " + garbage);
         assertNothingRan();
     }
 

@@ -3,81 +3,87 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Files;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** An execution that failed, was stopped or killed runs again. */
-@Execution(ExecutionMode.CONCURRENT)
+@Concurrent
 class BatchRestartTest extends BatchTest {
     private static final String ACQUIRED = "acquireLock COMPLETED ACQUIRED";
     private static final String RESET = "resetCounter COMPLETED RESET";
     private static final String RELEASED = "releaseLock COMPLETED RELEASED";
 
     @Test
-    void aFailedExecutionRestartsOnceAsANewExecutionOfTheSameInstance() throws Exception {
+    void failedRestartsOnceInTheSameInstance() throws Exception {
         batch.request("[ -e fixed ] || exit 3", "--exit-zero").run().exitedWith(0);
         long failed = batch.assertEnded("FAILED", "EXIT_3", 0, ACQUIRED, RESET, "runCommand FAILED EXIT_3", RELEASED);
         Files.createFile(directory.resolve("fixed"));
         batch.restart(failed).exitedWith(0);
-        long restarted = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED);
+        long restarted = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET,
+            "runCommand COMPLETED SUCCEEDED", RELEASED);
         assertRestarts(failed, restarted);
-        batch.restart(failed).exitedWith(64).errContains("execution " + failed + " was restarted already; its newest execution is " + restarted);
-        batch.restart(restarted).exitedWith(64).errContains("execution " + restarted + " is COMPLETED: only FAILED and STOPPED ones restart");
+        batch.restart(failed).exitedWith(64)
+            .errContains("execution " + failed + " was restarted already; its newest execution is " + restarted);
+        batch.restart(restarted).exitedWith(64)
+            .errContains("execution " + restarted + " is COMPLETED: only FAILED and STOPPED ones restart");
         batch.restart(99).exitedWith(64).errContains("no job execution 99 in ");
         assertEquals(2, batch.history().size());
     }
 
     @Test
-    void sigtermIsStoppedAndTheExecutionRestarts() throws Exception {
-        Running runner = batch.hold();
-        runner.signal("TERM");
-        runner.result().exitedWith(143);
-        long id = batch.assertEnded("STOPPED", "STOPPED", 143, ACQUIRED, RESET, "runCommand COMPLETED STOPPED", RELEASED);
+    void stoppedBySigtermRestarts() throws Exception {
+        Running holder = batch.hold();
+        holder.signal("TERM");
+        holder.result().exitedWith(143);
+        long id = batch.assertEnded("STOPPED", "STOPPED", 143, ACQUIRED, RESET, "runCommand COMPLETED STOPPED",
+            RELEASED);
         task.finish();
         batch.restart(id).exitedWith(0);
-        assertRestarts(id, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED));
+        assertRestarts(id, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET,
+            "runCommand COMPLETED SUCCEEDED", RELEASED));
     }
 
     @Test
-    void aKilledHolderIsSettledAsKilledWithTheEvidenceAndTheExecutionRestarts() throws Exception {
-        Running runner = batch.hold();
-        runner.kill();
+    void killedIsReconciledAndRestarts() throws Exception {
+        Running holder = batch.hold();
+        holder.kill();
         long id = BatchTask.id(batch.newest());
         task.finishOrphan();
         Result show = batch.show(id).outContains("status             FAILED, KILLED\n")
-            .outContains("evidence           its runner, pid " + runner.pid() + ", is dead\n");
+            .outContains("evidence           its runner, pid " + holder.pid() + ", is dead\n");
         assertEquals(List.of(ACQUIRED, RESET, "runCommand FAILED KILLED"), BatchTask.steps(show));
         batch.restart(id).exitedWith(0);
-        assertRestarts(id, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED));
+        assertRestarts(id, batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET,
+            "runCommand COMPLETED SUCCEEDED", RELEASED));
     }
 
     @Test
-    void aRestartRunsWhereTheFirstExecutionRan() throws Exception {
+    void restartRunsInTheSameWorkingDirectory() throws Exception {
         batch.request("pwd; exit 3").in(Files.createDirectories(directory.resolve("there"))).run().exitedWith(3);
-        batch.batch("restart", "1").in(directory).run().exitedWith(3).outIs(directory.toRealPath().resolve("there") + "\n");
+        batch.batch("restart", "1").in(directory).run().exitedWith(3)
+            .outIs(directory.toRealPath().resolve("there") + "\n");
     }
 
     @Test
-    void aLiveExecutionIsNotRestarted() throws Exception {
-        Running runner = batch.hold();
+    void liveExecutionIsNotRestarted() throws Exception {
+        Running holder = batch.hold();
         String id = batch.newest().get("id");
-        batch.batch("restart", id).run().exitedWith(64).errContains("execution " + id + " of this job instance is STARTED");
-        task.finish(runner);
+        batch.batch("restart", id).run().exitedWith(64)
+            .errContains("execution " + id + " of this job instance is STARTED");
+        task.finish(holder);
         assertEquals(1, batch.history().size());
     }
 
     @Test
-    void aRestartTakesTheLockFirst() throws Exception {
+    void restartTakesTheLockFirst() throws Exception {
         batch.request(task.mark() + "; exit 3").run().exitedWith(3);
         Running holder = batch.hold();
         batch.restart(1).exitedWith(75);
-        assertEquals("FAILED CONTENDED 75", batch.newest().get("batch_status") + " " + batch.newest().get("exit_status") + " "
+        assertEquals("FAILED CONTENDED 75", batch.newest().get("batch_status") + " " + batch.newest().get("exit_status")
+            + " "
             + batch.newest().get("exit_code"));
         task.finish(holder);
         assertEquals(1, task.marks());
@@ -86,18 +92,19 @@ class BatchRestartTest extends BatchTest {
     }
 
     @Test
-    void ofRestartsAtTheSameTimeOneIsMade() throws Exception {
+    void onlyOneOfRestartsAtOnceIsMade() throws Exception {
         batch.request(task.mark() + "; exit 3").run().exitedWith(3);
         List<Running> restarts = Stream.generate(() -> batch.batch("restart", "1").start()).limit(4).toList();
-        List<Integer> statuses = new ArrayList<>(restarts.stream().map(restart -> restart.result().status()).sorted().toList());
+        List<Integer> statuses = restarts.stream().map(restart -> restart.result().status()).sorted().toList();
         assertEquals(List.of(3, 64, 64, 64), statuses, restarts::toString);
         assertEquals(2, task.marks());
         assertEquals(2, batch.history().size());
     }
 
     @Test
-    void aCommandOf100KilobytesComesBackByteForByteAndRestarts() throws Exception {
-        String line = "it's \"quoted\" #{jobParameters['x']} ${y} \\n %s \t 'a''b' <x/>&amp; äöü€😀\r\n#{systemProperties['user.home']}?:x;\n";
+    void command100KilobytesLongRestartsByteForByte() throws Exception {
+        String line = "it's \"quoted\" #{jobParameters['x']} ${y} \\n %s \t 'a''b' <x/>&amp; äöü€😀\r\n"
+            + "#{systemProperties['user.home']}?:x;\n";
         StringBuilder text = new StringBuilder();
         while (text.length() < 96_000) {
             text.append(line);

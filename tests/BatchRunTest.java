@@ -7,64 +7,68 @@ import java.util.List;
 import java.util.Map;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** How an execution ends. */
-@Execution(ExecutionMode.CONCURRENT)
+@Concurrent
 class BatchRunTest extends BatchTest {
     private static final String ACQUIRED = "acquireLock COMPLETED ACQUIRED";
     private static final String RESET = "resetCounter COMPLETED RESET";
     private static final String RELEASED = "releaseLock COMPLETED RELEASED";
 
     @Test
-    void aCommandThatSucceedsIsCompletedSucceeded() throws Exception {
+    void success() throws Exception {
         batch.request("echo hello").run().exitedWith(0).outIs("hello\n");
-        long id = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED", RELEASED);
-        batch.show(id).outContains("command            echo hello\n").outContains("lock file          " + task.lock + "\n")
-            .outContains("counter file       " + task.counter + ", threshold 2, contentions afterwards 0\n").outContains("  hello\n");
+        long id = batch.assertEnded("COMPLETED", "SUCCEEDED", 0, ACQUIRED, RESET, "runCommand COMPLETED SUCCEEDED",
+            RELEASED);
+        batch.show(id).outContains("command            echo hello\n")
+            .outContains("lock file          " + task.lock + "\n")
+            .outContains("counter file       " + task.counter + ", threshold 2, contentions afterwards 0\n")
+            .outContains("  hello\n");
     }
 
     @Test
-    void aCommandThatFailsIsFailedWithItsStatus() throws Exception {
+    void failure() throws Exception {
         batch.request("echo oops >&2; exit 3").run().exitedWith(3).errContains("oops\n");
         batch.assertEnded("FAILED", "EXIT_3", 3, ACQUIRED, RESET, "runCommand FAILED EXIT_3", RELEASED);
     }
 
     @Test
-    void aCommandThatASignalEndsIsFailedWithTheSignal() throws Exception {
+    void killedBySignal() throws Exception {
         batch.request("kill -KILL $$").run().exitedWith(137);
         batch.assertEnded("FAILED", "SIGNAL_9", 137, ACQUIRED, RESET, "runCommand FAILED SIGNAL_9", RELEASED);
     }
 
     @Test
-    void aCommandThatTakesTooLongIsFailedTimeout() throws Exception {
+    void timedOut() throws Exception {
         batch.request("sleep 60", "--timeout", "1s").run().exitedWith(124);
         batch.assertEnded("FAILED", "TIMEOUT", 124, ACQUIRED, RESET, "runCommand FAILED TIMEOUT", RELEASED);
     }
 
     @Test
-    void contentionIsCompletedContendedUpToTheThresholdAndFailedBeyondIt() throws Exception {
+    void contentionUpToAndBeyondTheThreshold() throws Exception {
         task.threshold = 1;
         Running holder = batch.hold();
         batch.markingRequest("--conflict-exit-code", "7").run().exitedWith(7);
         Map<String, String> row = batch.newest();
-        assertEquals("COMPLETED CONTENDED 7 1", row.get("batch_status") + " " + row.get("exit_status") + " " + row.get("exit_code") + " "
+        assertEquals("COMPLETED CONTENDED 7 1", row.get("batch_status") + " " + row.get("exit_status") + " "
+            + row.get("exit_code") + " "
             + row.get("contentions"));
         assertTrue(row.get("holder").contains("pid " + holder.pid()), row::toString);
-        assertEquals(List.of("acquireLock COMPLETED CONTENDED", "incrementCounter COMPLETED COUNT_1"), BatchTask.steps(batch.show(BatchTask.id(row))));
+        assertEquals(List.of("acquireLock COMPLETED CONTENDED", "incrementCounter COMPLETED COUNT_1"),
+            BatchTask.steps(batch.show(BatchTask.id(row))));
         batch.markingRequest().run().exitedWith(0);
         batch.markingRequest().run().exitedWith(75);
         task.finish(holder);
         long id = batch.assertEnded("FAILED", "THRESHOLD_EXCEEDED", 75, "acquireLock COMPLETED THRESHOLD_EXCEEDED",
             "incrementCounter COMPLETED COUNT_0");
-        batch.show(id).outContains("holder met").outContains("pid " + holder.pid()).outContains("contentions afterwards 0\n");
+        batch.show(id).outContains("holder met").outContains("pid " + holder.pid())
+            .outContains("contentions afterwards 0\n");
         task.assertDidNotRun();
         assertEquals("COMPLETED", batch.history().get(3).get("batch_status"));
     }
 
     @Test
-    void aLockFileThatCannotBeCreatedIsFailedLockError() throws Exception {
+    void lockError() throws Exception {
         Path lock = directory.resolve("missing/task.lock");
         batch.batch("--command", task.mark(), "--lockfile", lock.toString(), "--threshold", "1", "--counter-file",
             task.counter.toString()).run().exitedWith(73);
@@ -73,7 +77,7 @@ class BatchRunTest extends BatchTest {
     }
 
     @Test
-    void aCounterFileThatHoldsSomethingElseIsFailedCounterError() throws Exception {
+    void counterError() throws Exception {
         Files.writeString(task.counter, "no number\n");
         batch.markingRequest().run().exitedWith(65);
         batch.assertEnded("FAILED", "COUNTER_ERROR", 65, "acquireLock FAILED COUNTER_ERROR");
@@ -81,11 +85,11 @@ class BatchRunTest extends BatchTest {
     }
 
     @Test
-    void stopEndsTheCommandAndWaitsForTheEndOfTheExecution() throws Exception {
-        Running runner = batch.hold();
+    void stopTerminatesTheCommandAndWaitsForTheEnd() throws Exception {
+        Running holder = batch.hold();
         String id = batch.newest().get("id");
         batch.batch("stop", id).run().exitedWith(0).outIs("job execution " + id + " is STOPPED\n");
-        runner.result().exitedWith(143);
+        holder.result().exitedWith(143);
         batch.assertEnded("STOPPED", "STOPPED", 143, ACQUIRED, RESET, "runCommand COMPLETED STOPPED", RELEASED);
         batch.batch("stop", id).run().exitedWith(64).errContains("has ended already: STOPPED");
     }

@@ -54,7 +54,10 @@ final class BatchTask {
         return program;
     }
 
-    /** What {@code taskrunner-batch install} makes for its launcher, for all these tests: it saves a third of each start. */
+    /**
+     * What {@code taskrunner-batch install} makes for its launcher, for all these tests: it saves a third of each
+     * start.
+     */
     private static final class Archive {
         static final Path FILE = make();
 

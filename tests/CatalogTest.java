@@ -43,7 +43,7 @@ class CatalogTest extends TaskTest {
     }
 
     @Test
-    void aCatalogRunsTaskrunnerByItsAliasOnceItIsTrusted() throws Exception {
+    void aliasRunsOnceTheCatalogIsTrusted() throws Exception {
         Result untrusted = request().exitedWith(10);
         assertFalse(untrusted.out().contains("hello"));
 

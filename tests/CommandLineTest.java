@@ -19,7 +19,8 @@ class CommandLineTest extends TaskTest {
 
     @Test
     void commandAfterDashesRunsWithoutShell() {
-        after("printf", "<%s>", "a  b", "", "$HOME", "*", "--quiet", "--", "@daily", "it's", "line\nend\n").run().exitedWith(0)
+        after("printf", "<%s>", "a  b", "", "$HOME", "*", "--quiet", "--", "@daily", "it's", "line\nend\n").run()
+            .exitedWith(0)
             .outIs("<a  b><><$HOME><*><--quiet><--><@daily><it's><line\nend\n>")
             .errContains("running: printf '<%s>' 'a  b' '' '$HOME' '*' --quiet -- @daily 'it'\\''s' 'line\\nend\\n'\n");
         task.assertFree();
@@ -28,8 +29,10 @@ class CommandLineTest extends TaskTest {
     @Test
     void statusesAreThoseOfEnv() throws IOException {
         after("no-such-command").run().exitedWith(127)
-            .errContains("cannot start the command: no-such-command: no such file or directory; the lock was released\n");
-        after(directory.toString()).run().exitedWith(126).errContains(directory + ": permission denied; the lock was released\n");
+            .errContains("cannot start the command: no-such-command: no such file or directory; the lock was"
+                + " released\n");
+        after(directory.toString()).run().exitedWith(126)
+            .errContains(directory + ": permission denied; the lock was released\n");
         Path script = Files.writeString(directory.resolve("script"), "#!/no/such/interpreter\n");
         after(script.toString()).run().exitedWith(126);
         Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
@@ -44,11 +47,14 @@ class CommandLineTest extends TaskTest {
         byte[] bytes = "é🚀\n\n".getBytes(StandardCharsets.UTF_8);
         for (String locale : List.of("C", "C.UTF-8")) {
             // \377 is no UTF-8, and the word ends in line ends
-            taskrunner(task.options()).underShell("exec \"$@\" -- sh -c 'printf %s \"$1\" > bytes; printf %s \"$2\" > ascii' x"
-                + " \"$(printf '\\303\\251\\360\\237\\232\\200')\n\n\" 'a b'").env("LC_ALL", locale).run().exitedWith(0);
+            taskrunner(task.options())
+                .underShell("exec \"$@\" -- sh -c 'printf %s \"$1\" > bytes; printf %s \"$2\" > ascii' x"
+                + " \"$(printf '\\303\\251\\360\\237\\232\\200')\n\n\" 'a b'").env("LC_ALL", locale).run()
+                .exitedWith(0);
             assertArrayEquals(bytes, Files.readAllBytes(directory.resolve("bytes")), locale);
             assertEquals("a b", Program.read(directory.resolve("ascii")));
-            taskrunner(task.options()).underShell("exec \"$@\" -- sh -c 'printf %s \"$1\" > bytes' x \"$(printf '\\377')\"")
+            taskrunner(task.options())
+                .underShell("exec \"$@\" -- sh -c 'printf %s \"$1\" > bytes' x \"$(printf '\\377')\"")
                 .env("LC_ALL", locale).run().exitedWith(0);
             assertArrayEquals(new byte[] {(byte) 0xFF}, Files.readAllBytes(directory.resolve("bytes")), locale);
         }
@@ -59,11 +65,13 @@ class CommandLineTest extends TaskTest {
 
     @Test
     void commandIsGivenOnce() {
-        refused("give the command once: with --command, or after --", taskrunner("--command", task.mark()).with(task.options()).with("--", "true"));
+        refused("give the command once: with --command, or after --", taskrunner("--command", task.mark())
+            .with(task.options()).with("--", "true"));
         refused("no command after --", after());
         refused("unexpected argument 'hello': the command is one argument: quote it, or put it after --",
             taskrunner("--command", "echo", "hello").with(task.options()));
-        refused("unexpected argument 'backup.sh': a command goes after --", taskrunner(task.options()).with("backup.sh"));
+        refused("unexpected argument 'backup.sh': a command goes after --", taskrunner(task.options())
+            .with("backup.sh"));
     }
 
     @Test
@@ -77,7 +85,8 @@ class CommandLineTest extends TaskTest {
             task.request(task.mark(), "--notify", "true", "--notify-on", "broken"));
         refused("--notify-on needs --notify CMD", task.request(task.mark(), "--notify-on", "failed"));
         Result status = taskrunner("status", "--lokfile", "x").run().exitedWith(64).outIs("");
-        assertEquals("taskrunner: status: unknown option --lokfile; did you mean --lockfile?\ntry 'taskrunner status --help'\n", status.err());
+        assertEquals("taskrunner: status: unknown option --lokfile; did you mean --lockfile?\n"
+            + "try 'taskrunner status --help'\n", status.err());
     }
 
     private void refused(String why, Program request) {
@@ -88,15 +97,19 @@ class CommandLineTest extends TaskTest {
 
     @Test
     void argumentFileStandsWhereAnOptionMay() throws IOException {
-        Path file = Files.writeString(directory.resolve("arguments"), "--lockfile " + task.lock + " --threshold 2\n--counter-file "
-            + task.counter + "\n-- printf '%s|' \"a 'b' \\\"c\\\" \\d\" 'e\\f' g\\ h '' i#j # not this\n# nor this\n  k");
+        Path file = Files.writeString(directory.resolve("arguments"), "--lockfile " + task.lock
+            + " --threshold 2\n--counter-file "
+            + task.counter + "\n-- printf '%s|' \"a 'b' \\\"c\\\" \\d\" 'e\\f' g\\ h '' i#j # not this\n"
+            + "# nor this\n  k");
         taskrunner("@" + file).run().exitedWith(0).outIs("a 'b' \"c\" \\d|e\\f|g h||i#j|k|");
         taskrunner("@" + file, "l").run().exitedWith(0).outContains("|k|l|");
-        Path options = Files.writeString(directory.resolve("options"), "--timeout 1m\n@" + Files.writeString(directory.resolve("more"),
+        Path options = Files.writeString(directory.resolve("options"), "--timeout 1m\n@"
+            + Files.writeString(directory.resolve("more"),
             "--quiet"));
         task.request("exit 3", "@" + options).run().exitedWith(3);
         task.request("@daily", "--quiet").run().exitedWith(127).errContains("@daily");
-        task.request("x", "@" + options, "--command", "@" + file).run().exitedWith(127).errContains("running: @" + file);
+        task.request("x", "@" + options, "--command", "@" + file).run().exitedWith(127)
+            .errContains("running: @" + file);
         after("printf", "%s", "@" + options).run().outIs("@" + options);
         Path status = Files.writeString(directory.resolve("status"), "status --lockfile " + task.lock);
         taskrunner("@" + status).run().exitedWith(0).outContains(" is free\n");
@@ -116,7 +129,8 @@ class CommandLineTest extends TaskTest {
 
     @Test
     void argumentFileNeedsNoPicocli() throws IOException {
-        Path file = Files.writeString(directory.resolve("arguments"), "--quiet --lockfile " + task.lock + " --threshold 2 --counter-file "
+        Path file = Files.writeString(directory.resolve("arguments"), "--quiet --lockfile " + task.lock
+            + " --threshold 2 --counter-file "
             + task.counter + " --timeout 1h30m --overdue 1d -- true");
         Result loaded = taskrunner("@" + file).jvm("-Xlog:class+load").run().exitedWith(0);
         assertTrue(loaded.out().contains(" ArgumentFile ") && !loaded.out().contains(" picocli."), "picocli is loaded");
@@ -126,14 +140,16 @@ class CommandLineTest extends TaskTest {
     void outputThatDoesNotArriveIsAnError() {
         for (String[] arguments : new String[][] {{"--help"}, {"--version"}, {"completion", "bash"},
             {"status", "--lockfile", task.lock.toString()}, {"status", "--lockfile", task.lock.toString(), "--json"}}) {
-            taskrunner(arguments).underShell("exec \"$@\" > /dev/full").run().exitedWith(74).errContains("taskrunner: cannot write to stdout");
+            taskrunner(arguments).underShell("exec \"$@\" > /dev/full").run().exitedWith(74)
+                .errContains("taskrunner: cannot write to stdout");
         }
     }
 
     @Test
     void helpIsAsWideAsTheTerminal() {
         // script(1) gives it a terminal of its own
-        String wide = shell("script -qec \"stty cols 150; $1 --help\" /dev/null", taskrunner().shellCommand()).out().replace("\r", "");
+        String wide = shell("script -qec \"stty cols 150; $1 --help\" /dev/null", taskrunner().shellCommand()).out()
+            .replace("\r", "");
         assertTrue(wide.lines().anyMatch(line -> line.length() > 110 && line.length() <= 150), wide);
         String narrow = taskrunner("--help").under("setsid", "-w").run().out();
         assertTrue(narrow.lines().allMatch(line -> line.length() <= 80), narrow);

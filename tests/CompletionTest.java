@@ -6,9 +6,12 @@ import org.junit.jupiter.api.Test;
 /** {@code taskrunner completion} and the man page, made of the one definition of the options. */
 class CompletionTest extends TaskTest {
     private String completed(String words) {
-        return shell("exec bash -c \"$1\" 2>/dev/null", taskrunner("completion", "bash").shellCommand() + " > script; . ./script; COMP_LINE='"
-            + words + "'; COMP_POINT=${#COMP_LINE}; read -ra COMP_WORDS <<< \"$COMP_LINE.\"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1));"
-            + " COMP_WORDS[COMP_CWORD]=${COMP_WORDS[COMP_CWORD]%.}; _complete_taskrunner; echo \"${COMPREPLY[@]}\"").out().strip();
+        return shell("exec bash -c \"$1\" 2>/dev/null", taskrunner("completion", "bash").shellCommand()
+            + " > script; . ./script; COMP_LINE='"
+            + words + "'; COMP_POINT=${#COMP_LINE}; read -ra COMP_WORDS <<< \"$COMP_LINE.\";"
+            + " COMP_CWORD=$((${#COMP_WORDS[@]} - 1));"
+            + " COMP_WORDS[COMP_CWORD]=${COMP_WORDS[COMP_CWORD]%.}; _complete_taskrunner; echo \"${COMPREPLY[@]}\"")
+            .out().strip();
     }
 
     @Test

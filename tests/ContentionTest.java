@@ -20,24 +20,24 @@ class ContentionTest extends TaskTest {
     private static final String SHELL = "/bin/sh -c cd ";
 
     @Test
-    void ofTwelveRequestsAtOnceOneRunsAndElevenAreCounted() {
+    void oneOf12RequestsRuns() {
         assertOneRunsAndTheOthersAreCounted(12);
     }
 
     @Test
-    void ofThirtyRequestsAtOnceOneRunsAndTwentyNineAreCounted() {
+    void oneOf30RequestsRuns() {
         assertOneRunsAndTheOthersAreCounted(30);
     }
 
     @Test
-    void ofTwelveRequestsAtOnceOnAStaleLockOneTakesItOverAndElevenAreCounted() {
+    void oneOf12RequestsRecoversAStaleLock() {
         leaveAStaleLock();
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
         assertEquals(1, results.stream().filter(result -> result.err().contains("recovered stale lock")).count());
     }
 
     @Test
-    void ofTwelveRequestsAtOnceAfterACrashBetweenLinkAndUnlinkOneRecoversAndElevenAreCounted() throws Exception {
+    void oneOf12RequestsRecoversFromACrashBetweenLinkAndUnlink() throws Exception {
         leaveAStaleLock();
         Files.createLink(task.gate, task.lock);
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
@@ -69,13 +69,15 @@ class ContentionTest extends TaskTest {
         List<Integer> counts = new ArrayList<>();
         for (Result result : results) {
             if (result.err().contains("; contention ")) {
-                counts.add(Integer.parseInt(result.err().replaceAll("(?s).*; contention (\\d+), threshold 1000\n", "$1")));
+                counts.add(Integer.parseInt(result.err()
+                    .replaceAll("(?s).*; contention (\\d+), threshold 1000\n", "$1")));
             } else {
                 result.errContains("command succeeded");
             }
         }
         counts.sort(null);
-        assertEquals(java.util.stream.IntStream.range(1, requests).boxed().toList(), counts, "each is told its own number");
+        assertEquals(java.util.stream.IntStream.range(1, requests).boxed().toList(), counts,
+            "each is told its own number");
         assertEquals(1, task.marks(), "commands that ran");
         assertEquals(requests - 1, task.count());
         task.assertFree();
@@ -83,7 +85,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void contentionsBeyondTheThresholdAreReportedAndCountedAnew() {
+    void contentionBeyondTheThresholdIsReported() {
         Running holder = task.hold();
         for (int round = 0; round < 2; round++) {
             for (int count = 1; count <= 3; count++) {
@@ -116,7 +118,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void aWaitingRequestRunsWhenTheLockIsReleasedInTimeAndIsNotCounted() {
+    void waitingRequestRunsWhenTheLockIsReleased() {
         Running holder = task.hold();
         Running waiting = task.markingRequest("--wait", "30s").start();
         Program.sleep(1500);
@@ -130,7 +132,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void aRequestThatWaitedInVainIsCountedOnce() {
+    void waitingInVainIsCountedOnce() {
         task.hold();
         task.request("exit 9", "--wait", "1s").run().exitedWith(0).errContains("contention 1, threshold 2");
         assertEquals(1, task.count());
@@ -138,7 +140,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void conflictExitCodeIsTheStatusOfAContentionThatIsNotReported() {
+    void conflictExitCode() {
         task.threshold = 1;
         task.hold();
         task.request("exit 9", "--conflict-exit-code", "33").run().exitedWith(33);
@@ -157,7 +159,8 @@ class ContentionTest extends TaskTest {
         for (String spelling : List.of(directory + "/link/task.lock", "inner/task.lock", "./link/../inner/task.lock",
             directory + "//inner/./task.lock")) {
             taskrunner("--command", "exit 9", "--lockfile", spelling, "--threshold", "9", "--counter-file",
-                spelling.replace(".lock", ".count")).run().exitedWith(0).errContains(" is held by pid " + holder.pid() + " ");
+                spelling.replace(".lock", ".count")).run().exitedWith(0)
+                .errContains(" is held by pid " + holder.pid() + " ");
             assertEquals(++count, real.count());
         }
         real.finish();
@@ -166,7 +169,7 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
-    void randomKillsNeverLeadToTwoCommandsAtOnceNorToALockThatStays() throws Exception {
+    void randomKillsLeaveOneCommandAtATimeAndNoLock() throws Exception {
         task.threshold = Integer.MAX_VALUE;
         long seed = System.nanoTime();
         long end = System.nanoTime() + 20_000_000_000L;
@@ -174,9 +177,12 @@ class ContentionTest extends TaskTest {
         AtomicInteger commandKills = new AtomicInteger();
         AtomicInteger recoveries = new AtomicInteger();
         AtomicInteger contentions = new AtomicInteger();
-        // The guard names the command's shell: a command that finds another shell of this test behind it has met a second instance.
-        String command = "cd " + directory + "; if ! ln -s $$ guard; then other=$(readlink guard); [ -n \"$other\" ] && tr '\\0' ' '"
-            + " < /proc/$other/cmdline | grep -q '^" + SHELL + directory + "' && echo $other $$ >> overlaps; rm -f guard; ln -s $$ guard; fi;"
+        // The guard names the command's shell: a command that finds another shell of this test behind it has met a
+        // second instance.
+        String command = "cd " + directory
+            + "; if ! ln -s $$ guard; then other=$(readlink guard); [ -n \"$other\" ] && tr '\\0' ' '"
+            + " < /proc/$other/cmdline | grep -q '^" + SHELL + directory
+            + "' && echo $other $$ >> overlaps; rm -f guard; ln -s $$ guard; fi;"
             + " " + task.mark() + "; sleep 0.$(($$ % 3)); rm -f guard";
         ExecutorService workers = Executors.newFixedThreadPool(8);
         List<Future<?>> ends = new ArrayList<>();
@@ -194,7 +200,8 @@ class ContentionTest extends TaskTest {
                         commandKills.addAndGet(killFromTheRecord("command-pid") ? 1 : 0);
                     }
                     Result result = request.result();
-                    kills.addAndGet(result.status() == 137 && !result.err().contains("SIGKILL") && !result.err().contains("signal KILL") ? 1 : 0);
+                    kills.addAndGet(result.status() == 137 && !result.err().contains("SIGKILL") && !result.err()
+                        .contains("signal KILL") ? 1 : 0);
                     recoveries.addAndGet(result.err().contains("recovered stale lock") ? 1 : 0);
                     contentions.addAndGet(result.err().contains("; contention ") ? 1 : 0);
                     assertTrue(List.of(0, 137).contains(result.status()), () -> "" + result.program());
@@ -210,12 +217,15 @@ class ContentionTest extends TaskTest {
             workers.shutdownNow();
         }
         Path overlaps = directory.resolve("overlaps");
-        assertFalse(Files.exists(overlaps), () -> "two commands at once, seed " + seed + ":\n" + Program.read(overlaps));
+        assertFalse(Files.exists(overlaps), () -> "two commands at once, seed " + seed + ":\n"
+            + Program.read(overlaps));
         task.request("echo last", "--wait", "10s").run().exitedWith(0).outIs("last\n");
         task.assertFree();
-        String happened = kills + " runners killed, " + commandKills + " commands killed, " + recoveries + " recoveries, " + contentions
+        String happened = kills + " holders killed, " + commandKills + " commands killed, " + recoveries
+            + " recoveries, " + contentions
             + " contentions, " + task.marks() + " commands, seed " + seed;
-        assertTrue(kills.get() >= 5 && commandKills.get() > 0 && recoveries.get() >= 5 && contentions.get() > 0, happened);
+        assertTrue(kills.get() >= 5 && commandKills.get() > 0 && recoveries.get() >= 5 && contentions.get() > 0,
+            happened);
     }
 
     /** Waits up to half a second for a lock whose record has the key, and kills that process. */

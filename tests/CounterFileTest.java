@@ -16,9 +16,10 @@ import org.junit.jupiter.api.Test;
 /** What may be in a counter file, and in its place. */
 class CounterFileTest extends TaskTest {
     @Test
-    void whatIsNoCounterIsLeftAsItIsAndNothingRuns() throws IOException {
+    void otherContentIsLeftAsItIsAndNothingRuns() throws IOException {
         List<byte[]> contents = new ArrayList<>();
-        for (String text : List.of("127.0.0.1 localhost\n", "-1\n", "+1\n", "1.5\n", "9223372036854775808\n", "1 2\n", "0x10\n", "1\u0663\n",
+        for (String text : List.of("127.0.0.1 localhost\n", "-1\n", "+1\n", "1.5\n", "9223372036854775808\n", "1 2\n",
+            "0x10\n", "1\u0663\n",
             "1".repeat(1_000_000), "5" + " ".repeat(5000) + "x", "5\0")) {
             contents.add(text.getBytes(StandardCharsets.UTF_8));
         }
@@ -49,10 +50,11 @@ class CounterFileTest extends TaskTest {
     }
 
     @Test
-    void whiteSpaceAroundTheCounterAndAnEmptyFileAreFine() throws IOException {
+    void whiteSpaceAndAnEmptyFileAreFine() throws IOException {
         Running holder = task.hold();
         task.threshold = 20;
-        for (Map.Entry<String, String> counter : Map.of("", "1\n", "\n", "1\n", " 2 \n\n", "3\n", "\t7", "8\n", "9", "10\n", "0000000009\r\n",
+        for (Map.Entry<String, String> counter : Map.of("", "1\n", "\n", "1\n", " 2 \n\n", "3\n", "\t7", "8\n", "9",
+            "10\n", "0000000009\r\n",
             "10\n").entrySet()) {
             Files.writeString(task.counter, counter.getKey());
             task.markingRequest().run().exitedWith(0);
@@ -87,7 +89,8 @@ class CounterFileTest extends TaskTest {
     }
 
     private void assertCounterIs74(String kind) throws IOException {
-        String message = "cannot use counter file " + task.counter + ": " + kind + " is in its place; remove it or choose another --counter-file";
+        String message = "cannot use counter file " + task.counter + ": " + kind
+            + " is in its place; remove it or choose another --counter-file";
         task.markingRequest().run().exitedWith(74).errContains(message);
         task.assertFree();
         Files.writeString(task.lock, "made by hand\n");
@@ -98,8 +101,9 @@ class CounterFileTest extends TaskTest {
     }
 
     @Test
-    void aCounterFileWithoutADirectoryIs74() {
-        new TestTask(directory, task.lock, directory.resolve("no/task.count")).markingRequest().run().exitedWith(74).outIs("").errContains("create it: mkdir -p");
+    void missingDirectoryIs74() {
+        new TestTask(directory, task.lock, directory.resolve("no/task.count")).markingRequest().run().exitedWith(74)
+            .outIs("").errContains("create it: mkdir -p");
         task.assertFree();
     }
 }

@@ -19,9 +19,9 @@ import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 
 /**
- * SIGKILL before every system call that a request makes on the lock file, its .tmp and the counter file, by the fault injection of
- * strace(1), on the unmodified program. Calls that change nothing (stat, seek, read) are left out: to be killed before one of them is to
- * be killed before the next one that changes something.
+ * SIGKILL before every system call that a request makes on the lock file, its .tmp and the counter file, by the fault
+ * injection of strace(1), on the unmodified program. Calls that change nothing (stat, seek, read) are left out: to be
+ * killed before one of them is to be killed before the next one that changes something.
  */
 class CrashTest extends TaskTest {
     private static final Pattern CALL = Pattern.compile("(?m)^(\\d+) +(\\w+)\\(");
@@ -46,7 +46,7 @@ class CrashTest extends TaskTest {
     }
 
     @Test
-    void aRequestOnAFreeLockMayDieAtAnyStepUpToTheRelease() throws Exception {
+    void requestOnAFreeLock() throws Exception {
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
             Running prepare(TestTask task) throws IOException {
@@ -60,15 +60,16 @@ class CrashTest extends TaskTest {
                 assertNextRequestRuns(task);
             }
         });
-        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")), calls::toString);
+        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")),
+            calls::toString);
     }
 
     @Test
     void recoveryOfAStaleLockMayDieAtAnyStep() throws Exception {
         Path template = Files.createDirectory(directory.resolve("template"));
         TestTask dead = new TestTask(template);
-        Running runner = dead.hold();
-        runner.kill().exitedWith(137);
+        Running holder = dead.hold();
+        holder.kill().exitedWith(137);
         Program.killProcessesOf(template);
         Set<String> calls = crashAtEveryStep(new Scenario() {
             @Override
@@ -84,37 +85,40 @@ class CrashTest extends TaskTest {
                 assertNextRequestRuns(task);
             }
         });
-        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")), calls::toString);
+        assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "fdatasync", "link", "unlink", "close")),
+            calls::toString);
     }
 
     @Test
-    void aContenderMayDieAtAnyStepAndIsCountedAtMostOnce() throws Exception {
+    void contenderIsCountedAtMostOnce() throws Exception {
         Set<String> calls = crashAtEveryStep(new Contention(1));
         assertTrue(calls.containsAll(Set.of("openat", "fcntl", "pwrite64", "unlink", "close")), calls::toString);
     }
 
     @Test
-    void theFirstContenderMayDieAtAnyStepOfCountingAndIsCountedAtMostOnce() throws Exception {
+    void firstContenderIsCountedAtMostOnce() throws Exception {
         Set<String> calls = crashAtEveryStep(new CounterOnly(0));
         assertTrue(calls.containsAll(Set.of("openat", "pwrite64", "close")), calls::toString);
     }
 
     @Test
-    void aContenderThatReportsMayDieAtAnyStepOfCountingAndTheReportIsNotLost() throws Exception {
+    void reportIsNotLost() throws Exception {
         Set<String> calls = crashAtEveryStep(new CounterOnly(4));
         assertTrue(calls.containsAll(Set.of("openat", "pwrite64", "close")), calls::toString);
     }
 
     @Test
-    void aCommandWhoseHolderDiedBeforeRecordingItKeepsTheLockOrphaned() throws Exception {
+    void unrecordedCommandKeepsTheLockOrphaned() throws Exception {
         Path trace = directory.resolve("trace");
-        task.request(task.untilFinish()).under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
+        task.request(task.untilFinish())
+            .under(strace(List.of(task.lock, task.gate), trace, "-e", "inject=pwrite64:signal=KILL:when=2")).start();
         task.awaitStart();
-        Program.await("the runner is killed", () -> Program.read(trace).contains("+++ killed by SIGKILL"));
+        Program.await("the holder is killed", () -> Program.read(trace).contains("+++ killed by SIGKILL"));
         Program.awaitDeath(List.of(Long.parseLong(task.recorded("pid"))));
         assertFalse(Program.read(task.lock).contains("command-pid"), "the command was recorded");
         task.status().run().exitedWith(21).outContains(" is orphaned: ");
-        task.markingRequest().run().exitedWith(0).errContains(" is orphaned: ").errContains("contention 1, threshold 2");
+        task.markingRequest().run().exitedWith(0).errContains(" is orphaned: ")
+            .errContains("contention 1, threshold 2");
         task.assertDidNotRun();
         task.finish();
         task.markingRequest("--wait", "20s").run().exitedWith(0).errContains("recovered stale lock");
@@ -123,18 +127,20 @@ class CrashTest extends TaskTest {
     }
 
     @Test
-    void aTmpThatIsRemovedAndMadeAnewByOthersNeverBecomesTheLockOfARequest() throws Exception {
+    void replacedTmpNeverBecomesTheLock() throws Exception {
         Files.writeString(task.counter, "2\n");
-        Running runner = task.request(task.untilFinish()).under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
+        Running holder = task.request(task.untilFinish())
+            .under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link",
             "-e", "inject=link:delay_enter=2000000:when=1").start();
-        Program.await("the request is about to link", () -> Files.exists(task.gate) && Program.read(task.gate).contains("\nstarted="));
+        Program.await("the request is about to link", () -> Files.exists(task.gate) && Program.read(task.gate)
+            .contains("\nstarted="));
         String record = Program.read(task.gate);
         Files.delete(task.gate);
         Files.writeString(task.gate, record.replaceAll("run=.*", "run=another"));
         task.awaitStart();
         assertEquals(TestTask.recorded(record, "run"), task.recorded("run"));
         task.markingRequest().run().exitedWith(0).errContains(" is held by pid ").errHasNo("fcntl lock is gone");
-        task.finish(runner);
+        task.finish(holder);
         task.assertDidNotRun();
         task.assertFree();
     }
@@ -185,7 +191,10 @@ class CrashTest extends TaskTest {
         }
     }
 
-    /** Lists the steps of the scenario by a run to its end, then crashes a request before each; returns the system calls. */
+    /**
+     * Lists the steps of the scenario by a run to its end, then crashes a request before each; returns the system
+     * calls.
+     */
     private Set<String> crashAtEveryStep(Scenario scenario) throws Exception {
         List<Step> steps = steps(scenario);
         ExecutorService two = Executors.newFixedThreadPool(2);
@@ -235,11 +244,12 @@ class CrashTest extends TaskTest {
         TestTask task = new TestTask(Files.createDirectory(directory.resolve(step.call() + "-" + step.occurrence())));
         Path trace = task.directory.resolve("trace");
         Running holder = scenario.prepare(task);
-        // strace lives as long as the command, which the crash leaves behind: so the wait is for the runner's death alone.
+        // strace lives as long as the command, which the crash leaves behind: so the wait is for the holder's death
+        // alone.
         Running crashing = task.request(command(task)).under(strace(scenario.files(task), trace, "-e",
             "inject=" + step.call() + ":signal=KILL:when=" + step.occurrence())).start();
-        Program.await("the runner is killed: " + crashing, () -> killed(trace) || !crashing.alive());
-        assertTrue(killed(trace), () -> "the runner was not killed: " + crashing + "\n" + Program.read(trace));
+        Program.await("the holder is killed: " + crashing, () -> killed(trace) || !crashing.alive());
+        assertTrue(killed(trace), () -> "the holder was not killed: " + crashing + "\n" + Program.read(trace));
         scenario.check(task, holder);
         crashing.result().exitedWith(137);
         assertFalse(Files.exists(task.directory.resolve("overlaps")), "two commands at once");
@@ -249,12 +259,14 @@ class CrashTest extends TaskTest {
     private static boolean killed(Path trace) {
         String text = Files.exists(trace) ? Program.read(trace) : "";
         Matcher first = CALL.matcher(text);
-        return first.find() && Pattern.compile("(?m)^" + first.group(1) + " +\\+\\+\\+ killed by SIGKILL").matcher(text).find();
+        return first.find() && Pattern.compile("(?m)^" + first.group(1) + " +\\+\\+\\+ killed by SIGKILL").matcher(text)
+            .find();
     }
 
     /** A command that notices when another one runs. */
     private static String command(TestTask task) {
-        return "cd " + task.directory + "; mkdir guard || echo overlap >> overlaps; " + task.mark() + "; sleep 0.3; rmdir guard";
+        return "cd " + task.directory + "; mkdir guard || echo overlap >> overlaps; " + task.mark()
+            + "; sleep 0.3; rmdir guard";
     }
 
     private static void assertNextRequestRuns(TestTask task) {

@@ -8,17 +8,21 @@ import org.junit.jupiter.api.Test;
 
 class HarnessTest extends TaskTest {
     @Test
-    void aProgramSeesNothingOfTheEnvironmentOfTheTests() {
+    void programSeesNothingOfTheTestsEnvironment() {
         Result result = task.request("env").env("ONE", "1").run().exitedWith(0);
-        List<String> names = Arrays.stream(result.out().split("\n")).map(line -> line.replaceAll("=.*", "")).sorted().toList();
-        assertEquals(List.of("HOME", "LC_ALL", "ONE", "PATH", "PWD", "TASKRUNNER_LOCKFILE", "TASKRUNNER_RUN_ID", "TMPDIR"), names);
+        List<String> names = Arrays.stream(result.out().split("\n")).map(line -> line.replaceAll("=.*", "")).sorted()
+            .toList();
+        assertEquals(List.of("HOME", "LC_ALL", "ONE", "PATH", "PWD", "TASKRUNNER_LOCKFILE", "TASKRUNNER_RUN_ID",
+            "TMPDIR"), names);
         assertTrue(result.out().contains("HOME=" + directory));
     }
 
     @Test
-    void aFailedExpectationShowsTheWholeProgram() {
+    void failedExpectationShowsTheWholeProgram() {
         Result result = task.request("echo out; echo err >&2").run();
-        AssertionError error = org.junit.jupiter.api.Assertions.assertThrows(AssertionError.class, () -> result.exitedWith(9));
-        assertTrue(error.getMessage().contains("--command echo out") && error.getMessage().contains("stderr: "), error.getMessage());
+        AssertionError error = org.junit.jupiter.api.Assertions.assertThrows(AssertionError.class,
+            () -> result.exitedWith(9));
+        assertTrue(error.getMessage().contains("--command echo out") && error.getMessage().contains("stderr: "),
+            error.getMessage());
     }
 }

@@ -141,7 +141,7 @@ class HelpTest extends TaskTest {
     }
 
     @Test
-    void theVersionIsOneLineOnStdout() {
+    void versionIsOneLineOnStdout() {
         String classes = System.getProperty("java.class.path").split(":")[0];
         taskrunner("--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + " (JDK "
             + System.getProperty("java.version") + ", " + classes + ", without its start-up archive)\n").errIs("");

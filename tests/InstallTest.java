@@ -1,11 +1,11 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
@@ -45,13 +45,14 @@ class InstallTest {
     }
 
     @Test
-    void itTellsWhatItWroteAndWhatToPutInACrontab() {
-        installed.exitedWith(0).outContains("installed " + launcher).outContains("start-up archive").outContains("is not on this PATH")
+    void saysWhatItWroteAndWhatToPutInACrontab() {
+        installed.exitedWith(0).outContains("installed " + launcher).outContains("start-up archive")
+            .outContains("is not on this PATH")
             .outContains("*/5 * * * * '" + launcher + "' --quiet --lockfile ").errIs("");
     }
 
     @Test
-    void theInstalledCommandRunsWithTheArchiveAndRelaysTheStatus() throws IOException {
+    void installedCommandRelaysTheStatus() throws IOException {
         assertRuns(launcher, "installed");
         Result failed = run(launcher, "echo out; exit 7").exitedWith(7);
         assertTrue(failed.err().startsWith("out\n") || failed.err().contains("\nout\n"), failed.err());
@@ -61,16 +62,17 @@ class InstallTest {
     }
 
     @Test
-    void theLauncherUsesTheScriptsOwnJvmOptions() throws IOException {
+    void launcherHasTheScriptsJvmOptions() throws IOException {
         for (String option : Project.scriptOptions()) {
             assertTrue(Files.readString(launcher).contains("'" + option + "'"), option);
         }
     }
 
     @Test
-    void aDamagedOrMissingArchiveAndAnotherJdkFallBackInSilence(@TempDir Path other) throws IOException {
+    void damagedArchiveAndAnotherJdkFallBackInSilence(@TempDir Path other) throws IOException {
         Path bin = other.resolve("bin");
-        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run()
+            .exitedWith(0);
         Path copy = bin.resolve("taskrunner");
         Path archive;
         try (Stream<Path> files = Files.list(other.resolve("taskrunner"))) {
@@ -109,39 +111,47 @@ class InstallTest {
     }
 
     @Test
-    void itIsInstalledAgainOverItselfAndRemovedWhole(@TempDir Path other) throws IOException {
+    void installsOverItselfAndIsRemovedWhole(@TempDir Path other) throws IOException {
         Path bin = other.resolve("bin");
-        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run()
+            .exitedWith(0);
         Path installed = bin.resolve("taskrunner");
-        new Program(other, installed.toString(), "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString())
+        new Program(other, installed.toString(), "install", "--bin", bin.toString())
+            .env("XDG_DATA_HOME", other.toString())
             .run().exitedWith(0);
         assertRuns(installed, "installed by itself");
         new Program(other, installed.toString(), "uninstall").run().exitedWith(0)
-            .outContains("removed " + bin + "/taskrunner\n").outContains("removed " + other + "/taskrunner\n").errIs("");
+            .outContains("removed " + bin + "/taskrunner\n").outContains("removed " + other + "/taskrunner\n")
+            .errIs("");
         try (Stream<Path> left = Files.walk(other)) {
-            assertEquals(List.of(), left.filter(file -> Files.isRegularFile(file) && file.toString().contains("taskrunner")).toList());
+            assertEquals(List.of(), left.filter(file -> Files.isRegularFile(file) && file.toString()
+                .contains("taskrunner")).toList());
         }
     }
 
     @Test
-    void uninstallLeavesAFileAloneThatIsNotItsLauncher(@TempDir Path other) throws IOException {
-        Path own = Files.writeString(Files.createDirectories(other.resolve("bin")).resolve("taskrunner"), "#!/bin/sh\n");
-        Program.taskrunner(other, "uninstall", "--bin", own.getParent().toString()).run().exitedWith(0).outContains("no taskrunner launcher at");
+    void uninstallLeavesOtherFilesAlone(@TempDir Path other) throws IOException {
+        Path own = Files.writeString(Files.createDirectories(other.resolve("bin")).resolve("taskrunner"),
+            "#!/bin/sh\n");
+        Program.taskrunner(other, "uninstall", "--bin", own.getParent().toString()).run().exitedWith(0)
+            .outContains("no taskrunner launcher at");
         assertTrue(Files.exists(own));
     }
 
     @Test
-    void installLeavesAFileAloneThatIsNotItsLauncher(@TempDir Path other) throws IOException {
+    void installLeavesOtherFilesAlone(@TempDir Path other) throws IOException {
         Path own = Files.writeString(other.resolve("taskrunner"), "#!/bin/sh\n");
-        Program.taskrunner(other, "install", "--bin", other.toString()).env("XDG_DATA_HOME", other.resolve("data").toString()).run().exitedWith(73)
+        Program.taskrunner(other, "install", "--bin", other.toString())
+            .env("XDG_DATA_HOME", other.resolve("data").toString()).run().exitedWith(73)
             .errContains(own + " exists and was not created by taskrunner install");
         assertEquals("#!/bin/sh\n", Files.readString(own));
     }
 
     @Test
-    void aDirectoryThatCannotBeWrittenIsNamedWithTheRemedy(@TempDir Path other) throws IOException {
+    void unwritableDirectoryIsNamedWithTheRemedy(@TempDir Path other) throws IOException {
         Path file = Files.createFile(other.resolve("file"));
-        Program.taskrunner(other, "install", "--bin", file + "/bin").env("XDG_DATA_HOME", other.toString()).run().exitedWith(73)
+        Program.taskrunner(other, "install", "--bin", file + "/bin").env("XDG_DATA_HOME", other.toString()).run()
+            .exitedWith(73)
             .errContains("choose directories with XDG_DATA_HOME and --bin");
     }
 
@@ -151,13 +161,15 @@ class InstallTest {
             "man/man1/taskrunner.1"}) {
             assertTrue(Files.readString(data.resolve(file)).contains("--lockfile") || file.endsWith(".1"), file);
         }
-        assertTrue(Files.readString(data.resolve("zsh/site-functions/_taskrunner")).startsWith("#compdef taskrunner\n"));
+        assertTrue(Files.readString(data.resolve("zsh/site-functions/_taskrunner"))
+            .startsWith("#compdef taskrunner\n"));
         assertTrue(Files.readString(data.resolve("man/man1/taskrunner.1")).startsWith(".TH TASKRUNNER 1"));
     }
 
     @Test
     void theVersionTellsWhereItRunsFromAndWhetherTheArchiveIsInUse() throws IOException {
-        new Program(directory, launcher.toString(), "--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION
+        new Program(directory, launcher.toString(), "--version").run().exitedWith(0)
+            .outIs("taskrunner " + taskrunner.VERSION
             + " (JDK " + System.getProperty("java.version") + ", " + jar(data.resolve("taskrunner"))
             + ", with its start-up archive)\n");
     }
@@ -165,13 +177,15 @@ class InstallTest {
     @Test
     void othersMayReadWhatIsInstalledWhateverTheUmask(@TempDir Path other) throws IOException {
         Path bin = other.resolve("bin 100%");
-        Result result = Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other + "/share")
+        Result result = Program.taskrunner(other, "install", "--bin", bin.toString())
+            .env("XDG_DATA_HOME", other + "/share")
             .underShell("umask 077; exec \"$@\"").run().exitedWith(0)
             .outContains(" * * * '" + other + "/bin 100\\%/taskrunner' --quiet --lockfile ");
         try (Stream<Path> files = Stream.concat(Files.walk(other.resolve("share")), Files.walk(bin))) {
             for (Path file : files.toList()) {
-                String mode = java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
-                assertTrue(mode.startsWith("r") && mode.charAt(6) == 'r' && (!Files.isDirectory(file) || mode.endsWith("r-x")),
+                String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+                assertTrue(mode.startsWith("r") && mode.charAt(6) == 'r'
+                    && (!Files.isDirectory(file) || mode.endsWith("r-x")),
                     file + " " + mode + " " + result);
             }
         }
@@ -180,11 +194,15 @@ class InstallTest {
     @Test
     void aRunInProgressSurvivesUpgradeAndUninstall(@TempDir Path other) throws IOException {
         Path bin = other.resolve("bin");
-        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run()
+            .exitedWith(0);
         TestTask task = new TestTask(other);
-        Running run = task.hold(new Program(other, bin.resolve("taskrunner").toString(), "--command", task.untilFinish() + "; exit 3",
-            "--metrics-file", other + "/m.prom", "--notify", "touch told", "--log-format", "json").with(task.options()));
-        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run().exitedWith(0);
+        Running run = task.hold(new Program(other, bin.resolve("taskrunner").toString(), "--command", task.untilFinish()
+            + "; exit 3",
+            "--metrics-file", other + "/m.prom", "--notify", "touch told", "--log-format", "json")
+            .with(task.options()));
+        Program.taskrunner(other, "install", "--bin", bin.toString()).env("XDG_DATA_HOME", other.toString()).run()
+            .exitedWith(0);
         new Program(other, bin.resolve("taskrunner").toString(), "uninstall").run().exitedWith(0);
         task.finish();
         run.result().exitedWith(3);

@@ -15,7 +15,8 @@ class JournalTest extends TaskTest {
     @Test
     void linesHavePrioritiesAndNoTimeOfTheirOwn() {
         String err = withStderrAsJournal(task.request("exit 3", "--verbose")).run().exitedWith(3).err();
-        assertTrue(err.matches("<6>INFO taskrunner\\[\\d+\\]: running: exit 3\n<3>ERROR taskrunner\\[\\d+\\]: command failed with .*\n"), err);
+        assertTrue(err.matches("<6>INFO taskrunner\\[\\d+\\]: running: exit 3\n"
+            + "<3>ERROR taskrunner\\[\\d+\\]: command failed with .*\n"), err);
         Running holder = task.hold();
         err = withStderrAsJournal(task.request("true")).run().exitedWith(0).err();
         assertTrue(err.startsWith("<4>WARN "), err);
@@ -29,7 +30,9 @@ class JournalTest extends TaskTest {
         String err = task.request("true").env("JOURNAL_STREAM", "1:1").run().exitedWith(0).err();
         assertTrue(err.matches("(?s)\\d{4}-.*INFO taskrunner.*") && !err.contains("<6>"), err);
         Path file = directory.resolve("log");
-        withStderrAsJournal(task.request("exit 3", "--log-file", file.toString())).run().exitedWith(3).errContains("<3>ERROR ");
-        assertTrue(!Files.readString(file).contains("<") && Files.readString(file).startsWith("20"), Files.readString(file));
+        withStderrAsJournal(task.request("exit 3", "--log-file", file.toString())).run().exitedWith(3)
+            .errContains("<3>ERROR ");
+        assertTrue(!Files.readString(file).contains("<") && Files.readString(file).startsWith("20"),
+            Files.readString(file));
     }
 }

@@ -15,7 +15,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** What may be in the place of a lock file and its .tmp, and become of it. */
 class LockFileTest extends TaskTest {
     @Test
-    void aLockFileThatCannotBeCreatedIs73() throws IOException {
+    void lockFileThatCannotBeCreatedIs73() throws IOException {
         Path no = directory.resolve("no/such");
         request(no.resolve("task.lock"), task.counter).run().exitedWith(73).errContains("no such directory: " + no);
         Path file = Files.writeString(directory.resolve("file"), "");
@@ -35,10 +35,11 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void aDirectoryThatTheUserMayNotWriteIs73() throws IOException {
+    void directoryThatTheUserMayNotWriteIs73() throws IOException {
         Path mine = Files.createDirectory(directory.resolve("mine"));
         Files.setPosixFilePermissions(mine, PosixFilePermissions.fromString("rwxr-xr-x"));
-        request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73).errContains("permission denied")
+        request(mine.resolve("task.lock"), task.counter).asNobody().run().exitedWith(73)
+            .errContains("permission denied")
             .errContains("see that this user may write in " + mine);
         request(task.lock, mine.resolve("task.count")).asNobody().run().exitedWith(74)
             .errContains("directory " + mine + " is not writable");
@@ -48,7 +49,7 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void aFileSystemWithoutHardLinksIs73AndKeepsTheCounter() throws IOException {
+    void fileSystemWithoutHardLinksIs73() throws IOException {
         Files.writeString(task.counter, "2\n");
         task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link,linkat", "-e",
             "inject=link,linkat:error=EPERM").run().exitedWith(73).errContains("cannot create lock file " + task.lock)
@@ -59,7 +60,7 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void onlyARegularFileOfItsOwnIsUsedWhileTheLockIsTaken() throws IOException {
+    void onlyARegularFileOfItsOwnIsTheGate() throws IOException {
         Path target = Files.writeString(directory.resolve("target"), "");
         Files.createSymbolicLink(task.gate, target);
         assertGateIs73("a symbolic link is at " + task.gate);
@@ -91,7 +92,7 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void onAFullDiskNothingRunsAndNothingIsLost() throws IOException {
+    void fullDiskLosesNothing() throws IOException {
         Path disk = Files.createDirectory(directory.resolve("disk"));
         shell("mount -t tmpfs -o size=64k none " + disk);
         try {
@@ -132,22 +133,25 @@ class LockFileTest extends TaskTest {
     }
 
     @Test
-    void aLockFileThatSomebodyRemovedOrReplacedIsLeftAlone() throws IOException {
-        task.request("rm \"$TASKRUNNER_LOCKFILE\"; exit 3").run().exitedWith(3).errContains("WARN").errContains("lock file " + task.lock
+    void removedOrReplacedLockFileIsLeftAlone() throws IOException {
+        task.request("rm \"$TASKRUNNER_LOCKFILE\"; exit 3").run().exitedWith(3).errContains("WARN")
+            .errContains("lock file " + task.lock
             + " was removed or replaced while the command was running: the task may have run twice");
         task.assertFree();
-        task.request("rm \"$TASKRUNNER_LOCKFILE\"; echo mine > \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("WARN")
+        task.request("rm \"$TASKRUNNER_LOCKFILE\"; echo mine > \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0)
+            .errContains("WARN")
             .errContains("was removed or replaced while the command was running: the task may have run twice");
         assertEquals("mine\n", Program.read(task.lock));
         Files.delete(task.lock);
         Path target = Files.writeString(directory.resolve("target"), "5\n");
-        task.request("ln -sf " + target + " \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0).errContains("the task may have run twice");
+        task.request("ln -sf " + target + " \"$TASKRUNNER_LOCKFILE\"").run().exitedWith(0)
+            .errContains("the task may have run twice");
         assertTrue(Files.isSymbolicLink(task.lock));
         assertEquals("5\n", Program.read(target));
     }
 
     @Test
-    void aLockFileThatTheCommandMakesUnreadableIsReleasedAllTheSame(@TempDir Path shared) throws IOException {
+    void unreadableLockFileIsReleased(@TempDir Path shared) throws IOException {
         Files.setPosixFilePermissions(shared, PosixFilePermissions.fromString("rwxrwxrwx"));
         TestTask own = new TestTask(shared);
         own.request("chmod 000 task.lock").asNobody().run().exitedWith(0).errHasNo("replaced");

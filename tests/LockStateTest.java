@@ -21,13 +21,13 @@ class LockStateTest extends TaskTest {
     private static final int LEFT_BEHIND = 21;
 
     @Test
-    void aFreeLockIsFree() {
+    void free() {
         assertStatus(FREE, "free", " is free");
         assertFalse(Files.exists(task.gate));
     }
 
     @Test
-    void aLockWhoseHolderLivesIsHeldUntilItEnds() throws Exception {
+    void heldWhileTheHolderLives() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by pid " + holder.pid() + " (root@");
         assertStatus(HELD, "held", " is held by pid " + holder.pid() + " (root@");
@@ -37,7 +37,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aCopyOfALivingRunnersLockIsHeldWithoutItsFcntlLock() throws Exception {
+    void copyOfALiveLockIsHeldWithoutItsFcntlLock() throws Exception {
         Running holder = task.hold();
         shell("cp task.lock copy && mv copy task.lock");
         String why = "whose fcntl lock is gone (was the lock file copied or restored?)";
@@ -49,7 +49,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockIsOrphanedWhileTheCommandOfAKilledHolderLives() throws Exception {
+    void orphanedWhileTheCommandOfAKilledHolderLives() throws Exception {
         Running holder = task.hold();
         kill(holder);
         String state = " is orphaned: holder pid " + holder.pid() + " (root@";
@@ -61,21 +61,22 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockIsOrphanedByAGrandchildThatLeftTheTree() throws Exception {
-        Running holder = task.hold(task.request("setsid sh -c '" + task.untilFinish() + "' & exec sleep 60; : " + directory));
+    void orphanedByGrandchildOutsideTheTree() throws Exception {
+        Running holder = task.hold(task.request("setsid sh -c 'echo $$ > grandchild; " + task.untilFinish()
+            + "' & exec sleep 60; : " + directory));
         kill(holder);
-        Program.signal(Long.parseLong(commandPid()), "KILL");
-        Program.awaitDeath(List.of(Long.parseLong(commandPid())));
-        List<Long> grandchildren = Program.processesWith("sh -c touch " + directory);
-        assertEquals(1, grandchildren.size());
-        assertContention(" is orphaned: ", "its command still runs: pid", grandchildren.get(0).toString());
+        long command = Long.parseLong(commandPid());
+        Program.signal(command, "KILL");
+        Program.awaitDeath(List.of(command));
+        String grandchild = Program.read(directory.resolve("grandchild")).strip();
+        assertContention(" is orphaned: ", "its command still runs: pid", grandchild);
         assertStatus(LEFT_BEHIND, "orphaned", " is orphaned: ");
         task.finishOrphan();
         assertRecovers("holder pid " + holder.pid() + " ");
     }
 
     @Test
-    void aLockIsOrphanedByTheCommandOfANestedTaskrunner() throws Exception {
+    void orphanedByTheCommandOfANestedTaskrunner() throws Exception {
         TestTask inner = new TestTask(directory, directory.resolve("inner.lock"), directory.resolve("inner.count"));
         Running holder = task.hold(task.request(inner.request(task.untilFinish()).shellCommand() + "; :"));
         Program.await("the inner command is recorded", () -> Program.read(inner.lock).contains("\ncommand-start="));
@@ -91,7 +92,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aStaleLockIsRecoveredWithAWarningAndClearsTheCounter() throws Exception {
+    void staleLockIsRecoveredWithAWarning() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by ");
         killAll(holder);
@@ -102,14 +103,15 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void onStaleReportCountsAStaleLockAndLeavesIt() throws Exception {
+    void onStaleReportCountsAStaleLock() throws Exception {
         Running holder = task.hold();
         killAll(holder);
         for (int count = 1; count <= 3; count++) {
             assertContentionOf(task.markingRequest("--on-stale", "report"), " is stale: holder pid "
                 + holder.pid() + " ", "contention " + count + ", threshold 2");
         }
-        task.markingRequest("--on-stale", "report").run().exitedWith(75).errContains("the next request without --on-stale report"
+        task.markingRequest("--on-stale", "report").run().exitedWith(75)
+            .errContains("the next request without --on-stale report"
             + " recovers it");
         assertEquals(0, task.count());
         task.assertDidNotRun();
@@ -117,7 +119,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockOfAnEarlierBootIsStaleWhateverItsPidsAreToday() throws Exception {
+    void lockOfAnEarlierBootIsStale() throws Exception {
         Running holder = task.hold();
         kill(holder);
         assertContention(" is orphaned: ");
@@ -129,7 +131,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockOfAnotherMachineIsInAnUnknownState() throws Exception {
+    void lockOfAnotherHostIsUnknown() throws Exception {
         killAll(task.hold());
         edit("boot", "00000000-0000-4000-8000-000000000000");
         edit("host", "elsewhere");
@@ -139,14 +141,14 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aMachineThatWasRenamedStillKnowsItsLocks() throws Exception {
+    void renamedHostKnowsItsLocks() throws Exception {
         killAll(task.hold());
         edit("host", "formerly");
         assertRecovers("@formerly)");
     }
 
     @Test
-    void aLivingHolderInAnotherPidNamespaceIsHeld() throws Exception {
+    void liveHolderInAnotherPidNamespaceIsHeld() throws Exception {
         Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE));
         assertContention(" is held by pid 1 (root@");
         assertStatus(HELD, "held", " is held by pid 1 (root@");
@@ -155,8 +157,9 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aHolderKilledInAnotherPidNamespaceIsInAnUnknownState() throws Exception {
-        Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE).underShell("\"$@\"; exit $?"));
+    void holderKilledInAnotherPidNamespaceIsUnknown() throws Exception {
+        Running holder = task.hold(task.request(task.untilFinish()).under(OWN_PID_NAMESPACE)
+            .underShell("\"$@\"; exit $?"));
         Program.killProcessesOf(directory);
         assertNotEquals(0, holder.result().status());
         String state = ": it was made in another container (pid namespace)";
@@ -165,16 +168,17 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLivingHolderIsHeldAsSeenFromAnotherPidNamespace() throws Exception {
+    void liveHolderIsHeldSeenFromAnotherPidNamespace() throws Exception {
         Running holder = task.hold();
         assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), " is held by pid " + holder.pid() + " ");
-        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD).outContains(" is held by pid " + holder.pid() + " ");
+        task.status().under(OWN_PID_NAMESPACE).run().exitedWith(HELD)
+            .outContains(" is held by pid " + holder.pid() + " ");
         task.finish(holder);
         task.assertFree();
     }
 
     @Test
-    void aKilledHolderIsInAnUnknownStateFromAnotherPidNamespaceEvenWhileItsCommandLives() throws Exception {
+    void killedHolderIsUnknownFromAnotherPidNamespace() throws Exception {
         kill(task.hold());
         String state = ": it was made in another container (pid namespace)";
         assertContentionOf(task.markingRequest().under(OWN_PID_NAMESPACE), state);
@@ -184,7 +188,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void rootDoesNotRecoverTheStaleLockOfAnotherUser() throws Exception {
+    void rootDoesNotRecoverAnotherUsersStaleLock() throws Exception {
         task.threshold = 0;
         killAll(task.hold(task.request(task.untilFinish()).asNobody()));
         task.threshold = 2;
@@ -195,7 +199,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void anotherUserSeesRootsLockAsHeldWhileItLives() throws Exception {
+    void rootsLockIsHeldForAnotherUser() throws Exception {
         Running holder = task.hold();
         assertEquals("rw-r--r--", PosixFilePermissions.toString(Files.getPosixFilePermissions(task.lock)));
         task.threshold = 0;
@@ -217,14 +221,15 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void whereProcHidesOtherUsersProcessesACommandCanStillBeEnded() throws Exception {
-        task.request("sleep 60", "--timeout", "1s", "--kill-after", "2s").under("unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c",
+    void commandIsTerminatedWhereProcHidesOtherUsers() throws Exception {
+        task.request("sleep 60", "--timeout", "1s", "--kill-after", "2s")
+            .under("unshare", "-m", "-p", "-f", "--mount-proc", "sh", "-c",
             "mount -o remount,hidepid=1 /proc && exec \"$@\"", "sh").asNobody().run().exitedWith(124);
         task.assertFree();
     }
 
     @Test
-    void aLockThatTheUserMayNotReadIsInAnUnknownState() throws Exception {
+    void unreadableLockIsUnknown() throws Exception {
         Files.createFile(task.lock, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
         task.threshold = 0;
         String state = " is in an unknown state: no permission to read it";
@@ -233,9 +238,10 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void anEmptyFileHoldsTheTaskOffUntilItIsRemoved() throws Exception {
+    void emptyFileBlocksTheTaskUntilItIsRemoved() throws Exception {
         Files.createFile(task.lock);
-        String state = " blocks the task: it was not created by taskrunner (touch? flock?); see who made it: ls -l " + task.lock;
+        String state = " blocks the task: it was not created by taskrunner (touch? flock?); see who made it: ls -l "
+            + task.lock;
         assertContention(state);
         assertStatus(BLOCKED, "foreign", state);
         Files.delete(task.lock);
@@ -244,7 +250,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aFileWithOtherTextIsForeign() throws Exception {
+    void fileWithOtherTextIsForeign() throws Exception {
         for (String text : List.of("4711\n", "taskrunner-lock 2\npid=1\n", "taskrunner-lock 1\nrun=x\npid=1\nstart=1\n",
             "taskrunner-lock 1\nrun=x\npid=one\nstart=1\nstarted=now\n", "\0\0\0\0")) {
             Files.writeString(task.lock, text);
@@ -255,11 +261,12 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLeftoverTmpBlocksNothing() throws Exception {
+    void leftoverTmpBlocksNothing() throws Exception {
         killAll(task.hold());
         String record = Program.read(task.lock);
         Files.delete(task.lock);
-        for (String leftover : List.of("", "task", "taskrunner-lock 1\n", record.substring(0, record.length() / 2), record)) {
+        for (String leftover : List.of("", "task", "taskrunner-lock 1\n", record.substring(0, record.length() / 2),
+            record)) {
             Files.writeString(task.gate, leftover);
             assertStatus(FREE, "free", " is free");
             Files.writeString(task.gate, leftover);
@@ -269,7 +276,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLeftoverTmpDoesNotBlockARecoveryEither() throws Exception {
+    void leftoverTmpDoesNotBlockRecovery() throws Exception {
         Running holder = task.hold();
         killAll(holder);
         Files.writeString(task.gate, Program.read(task.lock));
@@ -277,7 +284,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aLockRecoveredAfterACrashBetweenLinkAndUnlinkIsHeldWithItsFcntlLock() throws Exception {
+    void recoveredAfterACrashBetweenLinkAndUnlink() throws Exception {
         killAll(task.hold());
         Files.createLink(task.gate, task.lock);
         Running holder = task.hold();
@@ -290,7 +297,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aTmpThatHoldsSomethingElseIsLeftAloneAndAnError() throws Exception {
+    void tmpWithOtherContentIsLeftAloneAndAnError() throws Exception {
         for (String text : List.of("my notes\n", "taskrunner-lock 2\n", "x")) {
             Files.writeString(task.gate, text);
             task.markingRequest().run().exitedWith(73).errContains(task.gate + " exists and is not taskrunner's");
@@ -301,11 +308,12 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aTornLastLineOfARecordIsIgnored() throws Exception {
+    void tornLastLineOfARecordIsIgnored() throws Exception {
         Running holder = task.hold();
         String record = Program.read(task.lock);
         kill(holder);
-        for (String torn : List.of(record.substring(0, record.indexOf("command-pid=") + 14), record.substring(0, record.length() - 1))) {
+        for (String torn : List.of(record.substring(0, record.indexOf("command-pid=") + 14),
+            record.substring(0, record.length() - 1))) {
             Files.writeString(task.lock, torn);
             assertStatus(LEFT_BEHIND, "orphaned", TestTask.recorded(record, "command-pid"));
         }
@@ -314,7 +322,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aRecordWithoutAllOfItsFieldsIsForeign() throws Exception {
+    void recordWithoutAllFieldsIsForeign() throws Exception {
         killAll(task.hold());
         task.threshold = 10;
         for (String field : List.of("run", "pid", "start", "pid-namespace", "host", "boot", "user", "started")) {
@@ -326,7 +334,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void controlCharactersOfALockDoNotReachTheTerminal() throws Exception {
+    void controlCharactersDoNotReachTheTerminal() throws Exception {
         killAll(task.hold());
         for (String host : List.of("db1\u001b[31m", "db1\u202egnp.exe", "db1\u0085", "db1\t")) {
             edit("host", host);
@@ -337,20 +345,22 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void onLinuxWithoutProcAKilledRunnersLockIsInAnUnknownState() throws Exception {
+    void withoutProcAKilledHoldersLockIsUnknown() throws Exception {
         kill(task.hold());
         // without /proc the loader does not find the JVM's libraries by itself
         String libraries = System.getProperty("java.home") + "/lib:" + System.getProperty("java.home") + "/lib/server";
-        assertContentionOf(task.markingRequest().env("LD_LIBRARY_PATH", libraries).under("unshare", "-m", "--", "sh", "-c",
+        assertContentionOf(task.markingRequest().env("LD_LIBRARY_PATH", libraries)
+            .under("unshare", "-m", "--", "sh", "-c",
             "mount -t tmpfs none /proc && exec \"$@\"", "sh"), " is in an unknown state: ");
         task.finishOrphan();
     }
 
     @Test
-    void aProcessOfWhichNothingCanBeToldIsNoEvidenceOfAStaleLock() throws Exception {
+    void unreadableProcessIsNoProofOfAStaleLock() throws Exception {
         kill(task.hold());
         Path stat = Path.of("/proc", commandPid(), "stat");
-        Program judging = task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", stat.toString(), "-e",
+        Program judging = task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", stat.toString(),
+            "-e",
             "inject=open,openat:error=EMFILE");
         judging.run().exitedWith(0).errContains("its processes cannot be looked at: " + stat + " (Too many open files)")
             .errContains("contention 1, threshold 2");
@@ -359,7 +369,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aReusedPidIsNotTheHolder() throws Exception {
+    void reusedPidIsNotTheHolder() throws Exception {
         killAll(task.hold());
         long here = ProcessHandle.current().pid();
         String stat = Program.read(Path.of("/proc/self/stat"));
@@ -372,7 +382,7 @@ class LockStateTest extends TaskTest {
     }
 
     @Test
-    void aReusedPidIsNotTheCommand() throws Exception {
+    void reusedPidIsNotTheCommand() throws Exception {
         killAll(task.hold());
         edit("command-pid", Long.toString(ProcessHandle.current().pid()));
         assertRecovers("holder pid ");
@@ -380,25 +390,26 @@ class LockStateTest extends TaskTest {
 
     @Test
     void zombiesAreDead() throws Exception {
-        // The shell becomes a tail that never waits for the runner it started, so that the killed runner stays a zombie.
+        // The shell becomes a tail that never waits for the holder it started, so that this stays a zombie.
         Running parent = Program.shell(directory, task.request(task.untilFinish()).shellCommand()
             + " & exec tail -f /dev/null " + directory + "/none").start();
         {
             Program.await("the command is recorded", () -> Program.read(task.lock).contains("\ncommand-start="));
-            String runner = task.recorded("pid");
+            String holder = task.recorded("pid");
             String command = commandPid();
-            for (String pid : List.of(runner, command)) {
+            for (String pid : List.of(holder, command)) {
                 Program.signal(Long.parseLong(pid), "KILL");
             }
-            Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", runner, "stat")).contains(") Z"));
-            assertRecovers("holder pid " + runner + " ");
-            assertTrue(Program.read(Path.of("/proc", runner, "stat")).contains(") Z"), "it was no zombie any more");
+            Program.await("the runner is a zombie", () -> Program.read(Path.of("/proc", holder, "stat"))
+                .contains(") Z"));
+            assertRecovers("holder pid " + holder + " ");
+            assertTrue(Program.read(Path.of("/proc", holder, "stat")).contains(") Z"), "it was no zombie any more");
         }
         parent.kill();
     }
 
     @Test
-    void theJudgingProcessIsNoEvidenceAlthoughItsEnvironmentNamesTheRun() throws Exception {
+    void requestWithTheRunIdInItsEnvironmentIsNoProof() throws Exception {
         killAll(task.hold());
         String run = task.recorded("run");
         task.status().env("TASKRUNNER_RUN_ID", run).run().exitedWith(LEFT_BEHIND).outContains(" is stale: ");
@@ -447,13 +458,13 @@ class LockStateTest extends TaskTest {
         assertEquals(count, task.count());
     }
 
-    private static void kill(Running runner) {
-        runner.kill().exitedWith(137);
+    private static void kill(Running holder) {
+        holder.kill().exitedWith(137);
     }
 
-    /** Kills the runner, then all that is left of its run. */
-    private void killAll(Running runner) {
-        kill(runner);
+    /** Kills the holder, then all that is left of its run. */
+    private void killAll(Running holder) {
+        kill(holder);
         Program.killProcessesOf(directory);
     }
 

@@ -16,7 +16,7 @@ import org.junit.jupiter.api.Test;
 /** {@code --metrics-file}. */
 class MetricsTest extends TaskTest {
     @Test
-    void theMetricsFileIsInPrometheusTextFormat() throws IOException {
+    void prometheusTextFormat() throws IOException {
         Path metrics = directory.resolve("task.prom");
         task.request("sleep 0.1", "--metrics-file", metrics.toString()).run().exitedWith(0);
         String label = "lockfile=\"" + task.lock + "\"";
@@ -81,26 +81,31 @@ class MetricsTest extends TaskTest {
         contended.put("contentions_total", 1.0);
         assertEquals(contended, metrics(metrics));
         task.finish(holder);
-        assertEquals("rw-r--r--", java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(metrics)));
+        assertEquals("rw-r--r--",
+            java.nio.file.attribute.PosixFilePermissions.toString(Files.getPosixFilePermissions(metrics)));
         assertFalse(Files.exists(directory.resolve("task.prom.tmp")));
     }
 
     @Test
-    void aNameThatPrometheusReservesIsEscapedInTheLabel() throws IOException {
+    void reservedCharactersAreEscapedInTheLabel() throws IOException {
         Path metrics = directory.resolve("task.prom");
-        taskrunner("--command", "true", "--lockfile", directory + "/a\"b\\c\nd.lock", "--threshold", "1", "--counter-file",
+        taskrunner("--command", "true", "--lockfile", directory + "/a\"b\\c\nd.lock", "--threshold", "1",
+            "--counter-file",
             task.counter.toString(), "--metrics-file", metrics.toString()).run().exitedWith(0);
-        assertTrue(Program.read(metrics).contains("taskrunner_threshold{lockfile=\"" + directory + "/a\\\"b\\\\c\\nd.lock\"} 1\n"),
+        assertTrue(Program.read(metrics).contains("taskrunner_threshold{lockfile=\"" + directory
+            + "/a\\\"b\\\\c\\nd.lock\"} 1\n"),
             Program.read(metrics));
     }
 
     @Test
-    void metricsThatCannotBeWrittenDoNotChangeTheOutcome() throws IOException {
+    void unwritableMetricsDoNotChangeTheOutcome() throws IOException {
         Path nowhere = directory.resolve("no/task.prom");
-        task.request("echo ran", "--metrics-file", nowhere.toString()).run().exitedWith(0).outIs("ran\n").errContains("WARN")
+        task.request("echo ran", "--metrics-file", nowhere.toString()).run().exitedWith(0).outIs("ran\n")
+            .errContains("WARN")
             .errContains("cannot write metrics file " + nowhere + ": ").errContains("no such directory: ");
         Path mine = Files.writeString(directory.resolve("task.prom.tmp"), "my notes\n");
-        task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3).errContains("cannot write metrics file");
+        task.request("exit 3", "--metrics-file", directory + "/task.prom").run().exitedWith(3)
+            .errContains("cannot write metrics file");
         assertEquals("my notes\n", Program.read(mine));
     }
 
@@ -110,7 +115,8 @@ class MetricsTest extends TaskTest {
         String[] metrics = {"--metrics-file", file.toString()};
         task.threshold = 0;
         task.request("exit 3", metrics).run().exitedWith(3);
-        assertEquals(List.of(0.0, 0.0), List.of(sample(file, "running{"), sample(file, "last_success_timestamp_seconds{")));
+        assertEquals(List.of(0.0, 0.0),
+            List.of(sample(file, "running{"), sample(file, "last_success_timestamp_seconds{")));
         task.threshold = 1;
         Running holder = task.hold(metrics);
         Program.await("the start is written", () -> sample(file, "running{") == 1);
@@ -126,19 +132,22 @@ class MetricsTest extends TaskTest {
             sample(file, "runs_total{outcome=\"succeeded\","), sample(file, "runs_total{outcome=\"failed\","),
             sample(file, "runs_total{outcome=\"timeout\",")));
         assertTrue(sample(file, "last_cpu_seconds{mode=\"user\",") > 0, Program.read(file));
-        task.request("true", "--lockfile", directory.resolve("other.lock").toString(), "--metrics-file", file.toString()).run();
+        task.request("true", "--lockfile", directory.resolve("other.lock").toString(), "--metrics-file",
+            file.toString()).run();
         assertEquals(1, sample(file, "runs_total{outcome=\"succeeded\","), "counters are a task's");
     }
 
     @Test
     void aDamagedOrStrangeFileIsNoSourceOfCounters() throws IOException {
-        Path file = Files.writeString(directory.resolve("task.prom"), "taskrunner_reports_total{lockfile=\"" + task.lock + "\"} x\n"
+        Path file = Files.writeString(directory.resolve("task.prom"), "taskrunner_reports_total{lockfile=\"" + task.lock
+            + "\"} x\n"
             + "taskrunner_contentions_total{lockfile=\"" + task.lock + "\"} 7\n" + "x".repeat(100_000));
         task.request("true", "--metrics-file", file.toString()).run().exitedWith(0);
         assertEquals(List.of(0.0, 7.0), List.of(sample(file, "reports_total{"), sample(file, "contentions_total{")));
         shell("chown 65534 task.prom");
         task.request("true", "--metrics-file", file.toString()).run().exitedWith(0);
-        assertEquals(List.of(0.0, 1.0), List.of(sample(file, "contentions_total{"), sample(file, "runs_total{outcome=\"succeeded\",")));
+        assertEquals(List.of(0.0, 1.0),
+            List.of(sample(file, "contentions_total{"), sample(file, "runs_total{outcome=\"succeeded\",")));
     }
 
     private double sample(Path file, String name) {
@@ -149,7 +158,8 @@ class MetricsTest extends TaskTest {
 
     private static Map<String, Double> metrics(Path file) {
         Map<String, Double> values = new TreeMap<>();
-        Matcher line = Pattern.compile("(?m)^taskrunner_([a-z_]+)\\{lockfile=\"[^\"]*\"\\} ([0-9.]+)$").matcher(Program.read(file));
+        Matcher line = Pattern.compile("(?m)^taskrunner_([a-z_]+)\\{lockfile=\"[^\"]*\"\\} ([0-9.]+)$")
+            .matcher(Program.read(file));
         while (line.find()) {
             values.put(line.group(1), Double.valueOf(line.group(2)));
         }

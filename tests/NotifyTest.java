@@ -10,26 +10,28 @@ import java.util.Set;
 import java.util.TreeMap;
 
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** {@code --notify}. */
 class NotifyTest extends TaskTest {
     @Test
-    void aPersonIsNotifiedOfEachEventAfterTheLockWasReleased() throws IOException {
+    void eachEventAfterTheLockWasReleased() throws IOException {
         Map<String, String> failed = notified(task.request("exit 3"), 3);
-        assertEquals(Map.of("EVENT", "failed", "LOCKFILE", task.lock.toString(), "COMMAND", "exit 3", "EXIT_STATUS", "3", "CONTENTIONS", "",
+        assertEquals(Map.of("EVENT", "failed", "LOCKFILE", task.lock.toString(), "COMMAND", "exit 3", "EXIT_STATUS",
+            "3", "CONTENTIONS", "",
             "THRESHOLD", "2", "HOLDER_PID", "", "LOCK", "free"), without(failed, "MESSAGE", "RUN"));
-        assertTrue(failed.get("MESSAGE").startsWith("command failed with status 3 after ") && !failed.get("RUN").isEmpty(), failed::toString);
+        assertTrue(failed.get("MESSAGE").startsWith("command failed with status 3 after ") && !failed.get("RUN")
+            .isEmpty(), failed::toString);
         assertEquals("timeout", notified(task.request("exec sleep 100", "--timeout", "PT0.3S"), 124).get("EVENT"));
         Files.writeString(task.counter, "no counter");
         Map<String, String> broken = notified(task.request("true"), 65);
         assertEquals("error", broken.get("EVENT"));
         assertTrue(broken.get("MESSAGE").contains("counter file " + task.counter), broken::toString);
         Files.delete(task.counter);
-        assertEquals("error", notified(taskrunner("--command", "true", "--lockfile", directory + "/no/task.lock", "--threshold", "1",
+        assertEquals("error", notified(taskrunner("--command", "true", "--lockfile", directory + "/no/task.lock",
+            "--threshold", "1",
             "--counter-file", task.counter.toString()), 73).get("EVENT"));
-        assertEquals("error", notified(task.request("rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\""), 74).get("EVENT"));
+        assertEquals("error", notified(task.request("rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\""), 74)
+            .get("EVENT"));
         Files.delete(task.lock);
 
         assertEquals(Map.of(), notified(task.request("true"), 0));
@@ -37,20 +39,23 @@ class NotifyTest extends TaskTest {
         assertEquals(Map.of(), notified(task.request("true"), 0));
         Files.writeString(task.counter, "3\n");
         Map<String, String> threshold = notified(task.request("true"), 75);
-        assertEquals(List.of("threshold", "4", Long.toString(holder.pid()), "75"), List.of(threshold.get("EVENT"), threshold.get("CONTENTIONS"),
+        assertEquals(List.of("threshold", "4", Long.toString(holder.pid()), "75"),
+            List.of(threshold.get("EVENT"), threshold.get("CONTENTIONS"),
             threshold.get("HOLDER_PID"), threshold.get("EXIT_STATUS")));
         holder.kill();
         task.finishOrphan();
         Map<String, String> recovered = notified(task.request("true"), 0);
         assertEquals("recovered", recovered.get("EVENT"));
-        assertTrue(recovered.get("MESSAGE").contains("recovered stale lock " + task.lock + ": holder pid " + holder.pid()),
+        assertTrue(recovered.get("MESSAGE").contains("recovered stale lock " + task.lock + ": holder pid "
+            + holder.pid()),
             recovered::toString);
     }
 
     /** The environment of the notification without the prefix, empty when there was none. */
     private Map<String, String> notified(Program request, int status) throws IOException {
         Path notes = directory.resolve("notes");
-        request.with("--notify", "env | grep ^TASKRUNNER_ > notes; [ -e \"$TASKRUNNER_LOCKFILE\" ] && echo TASKRUNNER_LOCK=held >> notes"
+        request.with("--notify",
+            "env | grep ^TASKRUNNER_ > notes; [ -e \"$TASKRUNNER_LOCKFILE\" ] && echo TASKRUNNER_LOCK=held >> notes"
             + " || echo TASKRUNNER_LOCK=free >> notes").run().exitedWith(status);
         Map<String, String> environment = new TreeMap<>();
         if (Files.exists(notes)) {
@@ -70,16 +75,18 @@ class NotifyTest extends TaskTest {
     }
 
     @Test
-    void aNotificationNeverChangesTheOutcome() {
+    void neverChangesTheOutcome() {
         Result result = task.request("exit 3", "--notify", "echo notified; exit 9").run().exitedWith(3).outIs("")
             .errContains("notified\n").errContains("WARN").errContains("notification command failed with status 9");
-        assertTrue(result.err().indexOf("command failed with status 3") < result.err().indexOf("notified\n"), result.err());
-        assertTrue(task.request("x".repeat(100_000), "--notify", "touch long").run().status() == 127 && Files.exists(directory.resolve("long")));
+        assertTrue(result.err().indexOf("command failed with status 3") < result.err().indexOf("notified\n"),
+            result.err());
+        assertTrue(task.request("x".repeat(100_000), "--notify", "touch long").run().status() == 127
+            && Files.exists(directory.resolve("long")));
     }
 
     @Test
-    @Execution(ExecutionMode.CONCURRENT)
-    void aNotificationThatHangsIsEndedAfterHalfAMinute() {
+    @Concurrent
+    void hangingNotificationIsKilledAfter30Seconds() {
         String sleep = "sleep 1001." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
         task.request("exit 3", "--notify", sleep + " & " + sleep).run().exitedWith(3)
             .errContains("notification command timed out after 30 s: " + sleep);
@@ -103,14 +110,16 @@ class NotifyTest extends TaskTest {
     @Test
     void aStartIsToldBesideTheCommandAndDelaysNothing() {
         Running run = task.request("until [ -e told ]; do sleep 0.05; done", "--notify",
-            "[ -e \"$TASKRUNNER_LOCKFILE\" ] && touch told; until [ -e ended ]; do sleep 0.05; done", "--notify-on", "started").start();
+            "[ -e \"$TASKRUNNER_LOCKFILE\" ] && touch told; until [ -e ended ]; do sleep 0.05; done", "--notify-on",
+            "started").start();
         run.result().exitedWith(0);
         shell("touch ended");
     }
 
     @Test
     void aStopIsToldToWhoAsksForIt() throws IOException {
-        Running run = task.start(task.request(task.untilFinish(), "--notify", "echo $TASKRUNNER_EVENT $TASKRUNNER_EXIT_STATUS > notes",
+        Running run = task.start(task.request(task.untilFinish(), "--notify",
+            "echo $TASKRUNNER_EVENT $TASKRUNNER_EXIT_STATUS > notes",
             "--notify-on", "stopped"));
         run.signal("TERM");
         run.result().exitedWith(143);
@@ -119,12 +128,14 @@ class NotifyTest extends TaskTest {
 
     @Test
     void aNotificationThatCannotStartChangesNothing() throws IOException {
-        Path file = Files.writeString(directory.resolve("arguments"), "--command 'exit 3' --notify 'true " + "x".repeat(200_000) + "'");
-        taskrunner("@" + file).with(task.options()).run().exitedWith(3).errContains("cannot start the notification command");
+        Path file = Files.writeString(directory.resolve("arguments"), "--command 'exit 3' --notify 'true "
+            + "x".repeat(200_000) + "'");
+        taskrunner("@" + file).with(task.options()).run().exitedWith(3)
+            .errContains("cannot start the notification command");
     }
 
     @Test
-    @Execution(ExecutionMode.CONCURRENT)
+    @Concurrent
     void aNotificationEndsAlsoWhenTaskrunnerIsKilled() throws InterruptedException {
         String sleep = "sleep 1002." + ProcessHandle.current().pid() + System.nanoTime() % 1_000_000;
         Running run = task.request("exit 3", "--notify", sleep).start();

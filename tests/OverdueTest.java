@@ -16,7 +16,8 @@ class OverdueTest extends TaskTest {
         task.threshold = 5;
         Running holder = task.hold();
         task.markingRequest("--overdue", "1h").run().exitedWith(0).errContains("contention 1, threshold 5\n");
-        task.markingRequest("--overdue", "1ms").run().exitedWith(75).errContains("ERROR").errContains("task " + task.lock
+        task.markingRequest("--overdue", "1ms").run().exitedWith(75).errContains("ERROR")
+            .errContains("task " + task.lock
             + " is overdue (--overdue 0.001s), contention 2, threshold 5: held by pid " + holder.pid() + " ");
         assertEquals(0, task.count(), "a report starts the counter again");
         task.markingRequest("--overdue", "0").run().exitedWith(0);
@@ -42,7 +43,8 @@ class OverdueTest extends TaskTest {
         Running holder = task.hold();
         task.markingRequest("--overdue", "1h").run().exitedWith(0);
         task.markingRequest("--overdue", "1h").run().exitedWith(0).errContains("the next one is reported");
-        task.markingRequest("--overdue", "1ms").run().exitedWith(75).errContains(" was busy for 3 requests in a row (threshold 1): ")
+        task.markingRequest("--overdue", "1ms").run().exitedWith(75)
+            .errContains(" was busy for 3 requests in a row (threshold 1): ")
             .errHasNo("overdue");
         task.finish(holder);
     }

@@ -16,8 +16,9 @@ import java.util.function.BooleanSupplier;
 import java.util.stream.Stream;
 
 /**
- * A command as the tests start it: in an environment that holds nothing but a PATH, a locale, and a home and a temporary
- * directory of the test's. Output goes to files, so that background processes that keep it open delay nobody.
+ * A command as the tests start it: in an environment that holds nothing but a PATH, a locale, and a home and a
+ * temporary directory of the test's. Output goes to files, so that background processes that keep it open delay
+ * nobody.
  */
 final class Program {
     private static final Duration MAX_WAIT = Duration.ofSeconds(30);
@@ -45,7 +46,8 @@ final class Program {
     static Program java(Path directory, String mainClass, String... arguments) {
         try {
             return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString())
-                .with(Project.scriptOptions().toArray(String[]::new)).with("-Djava.io.tmpdir=" + directory.resolve("tmp"))
+                .with(Project.scriptOptions().toArray(String[]::new))
+                .with("-Djava.io.tmpdir=" + directory.resolve("tmp"))
                 .with("-cp", System.getProperty("java.class.path"), mainClass).with(arguments);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
@@ -56,7 +58,10 @@ final class Program {
         return java(directory, "taskrunner", arguments);
     }
 
-    /** The ./jbang wrapper, with the environment of the tests, by which JBang and Maven find what they have and their way out. */
+    /**
+     * The ./jbang wrapper, with the environment of the tests, by which JBang and Maven find what they have and their
+     * way out.
+     */
     static Program jbang(Path directory, String... arguments) {
         Program program = new Program(directory, Project.ROOT.resolve("jbang").toString()).with(arguments);
         System.getenv().forEach((name, value) -> {
@@ -153,7 +158,10 @@ final class Program {
         return asUser(65534);
     }
 
-    /** Runs it as another user, from a copy of its classes, since others may not read a class path in a home directory. */
+    /**
+     * Runs it as another user, from a copy of its classes, since others may not read a class path in a home
+     * directory.
+     */
     Program asUser(int uid) {
         try {
             Path classes = Path.of(taskrunner.class.getProtectionDomain().getCodeSource().getLocation().toURI());
@@ -168,8 +176,8 @@ final class Program {
     }
 
     /**
-     * Waits up to 30 s until the condition holds, or fails with its name. It does not hold yet when it meets a file that is
-     * not there: those it looks at may come, go and be renamed while it looks.
+     * Waits up to 30 s until the condition holds, or fails with its name. It does not hold yet when it meets a file
+     * that is not there: those it looks at may come, go and be renamed while it looks.
      */
     static void await(String what, BooleanSupplier condition) {
         long deadline = System.nanoTime() + MAX_WAIT.toNanos();
@@ -219,9 +227,13 @@ final class Program {
         return found;
     }
 
-    /** The live processes of a test: those that have its directory in their command line or, as HOME, in their environment. */
+    /**
+     * The live processes of a test: those that have its directory in their command line or, as HOME, in their
+     * environment.
+     */
     static List<Long> processesOf(Path directory) {
-        return Stream.of("cmdline", "environ").flatMap(file -> processes(file, directory.toString()).stream()).distinct()
+        return Stream.of("cmdline", "environ").flatMap(file -> processes(file, directory.toString()).stream())
+            .distinct()
             .toList();
     }
 

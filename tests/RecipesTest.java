@@ -23,7 +23,8 @@ import com.sun.net.httpserver.HttpServer;
 /** The recipes of README.md, as they stand there. */
 class RecipesTest extends TaskTest {
     private static final Path README = Project.ROOT.resolve("README.md");
-    private static final Pattern INVOCATION = Pattern.compile("(?m)^(?:\\$ |\\*/5 \\* \\* \\* \\* |\\w*=|command\\[\\w+\\]=)?(?:/usr/local/bin/)?"
+    private static final Pattern INVOCATION =
+        Pattern.compile("(?m)^(?:\\$ |\\*/5 \\* \\* \\* \\* |\\w*=|command\\[\\w+\\]=)?(?:/usr/local/bin/)?"
         + "taskrunner (?=[-@su])(.*)$");
 
     private static List<String> blocks() {
@@ -50,8 +51,10 @@ class RecipesTest extends TaskTest {
         for (String block : blocks()) {
             Matcher line = INVOCATION.matcher(block.replace("\\\n", " ").replace("$TASK", task));
             while (line.find()) {
-                String arguments = line.group(1).replaceAll(" &$", "").replace("@/etc/taskrunner/sync-orders", "@" + argumentFile());
-                Arguments parsed = Arguments.parse(Options.COMMANDS, ArgumentFile.words(arguments).toArray(String[]::new));
+                String arguments = line.group(1).replaceAll(" &$", "")
+                    .replace("@/etc/taskrunner/sync-orders", "@" + argumentFile());
+                Arguments parsed = Arguments.parse(Options.COMMANDS, ArgumentFile.words(arguments)
+                    .toArray(String[]::new));
                 if (parsed.command() == Options.RUN) {
                     assertNotNull(new Request(parsed));
                 } else {
@@ -76,7 +79,8 @@ class RecipesTest extends TaskTest {
         try {
             String here = "http://127.0.0.1:" + server.getAddress().getPort();
             for (String service : new String[] {"hc-ping.com", "cronitor.link", "ORG.ingest.sentry.io"}) {
-                Path file = Files.writeString(directory.resolve(service), block("https://" + service).replace("https://" + service, here));
+                Path file = Files.writeString(directory.resolve(service), block("https://" + service)
+                    .replace("https://" + service, here));
                 task.request("true", "@" + file).run().exitedWith(0).errHasNo("notification");
                 task.request("exit 3", "@" + file).run().exitedWith(3).errHasNo("notification");
             }
@@ -86,7 +90,8 @@ class RecipesTest extends TaskTest {
         String cronitor = "/p/KEY/sync-orders?state=";
         String sentry = "/api/PROJECT/cron/sync-orders/KEY/?status=";
         assertEquals(List.of("/UUID/start", "/UUID/0", "/UUID/start", "/UUID/3",
-            cronitor + "run&status_code=", cronitor + "complete&status_code=0", cronitor + "run&status_code=", cronitor + "fail&status_code=3",
+            cronitor + "run&status_code=", cronitor + "complete&status_code=0", cronitor + "run&status_code=", cronitor
+            + "fail&status_code=3",
             sentry + "in_progress", sentry + "ok", sentry + "in_progress", sentry + "error"), pings);
     }
 
@@ -94,7 +99,8 @@ class RecipesTest extends TaskTest {
     void systemdAcceptsTheUnits() throws IOException {
         for (String suffix : new String[] {"service", "timer"}) {
             String unit = block("# /etc/systemd/system/sync-orders." + suffix);
-            Files.writeString(directory.resolve("sync-orders." + suffix), unit.replace("/usr/local/bin/taskrunner", "/bin/true"));
+            Files.writeString(directory.resolve("sync-orders." + suffix),
+                unit.replace("/usr/local/bin/taskrunner", "/bin/true"));
         }
         shell("systemd-analyze verify ./sync-orders.service ./sync-orders.timer 2>&1").outIs("");
     }

@@ -13,7 +13,8 @@ class ReplaceTest extends TaskTest {
     void theHoldersRunIsTerminatedAndSaysByWhom() {
         Running holder = task.hold();
         Running other = task.markingRequest("--replace").start();
-        other.result().exitedWith(0).errContains("WARN").errContains("--replace: lock " + task.lock + " is held by pid " + holder.pid() + " ");
+        other.result().exitedWith(0).errContains("WARN").errContains("--replace: lock " + task.lock + " is held by pid "
+            + holder.pid() + " ");
         holder.result().exitedWith(143).errContains("replaced by pid " + other.pid() + " (root@");
         task.assertRan();
         assertEquals(0, task.count());
@@ -22,7 +23,8 @@ class ReplaceTest extends TaskTest {
 
     @Test
     void theHolderHasItsTimeToEndAndThenTheCommandRuns() {
-        Running holder = task.hold(task.request("trap 'sleep 0.5; echo cleaned > " + directory + "/cleaned; exit 0' TERM; "
+        Running holder = task.hold(task.request("trap 'sleep 0.5; echo cleaned > " + directory
+            + "/cleaned; exit 0' TERM; "
             + task.untilFinish()));
         task.request("cat " + directory + "/cleaned", "--replace").run().exitedWith(0).outIs("cleaned\n");
         holder.result().exitedWith(143);
@@ -34,7 +36,8 @@ class ReplaceTest extends TaskTest {
         holder.kill();
         List<Long> orphans = Program.processesOf(directory);
         assertTrue(orphans.size() > 0);
-        task.markingRequest("--replace").run().exitedWith(0).errContains("is orphaned").errContains("recovered stale lock");
+        task.markingRequest("--replace").run().exitedWith(0).errContains("is orphaned")
+            .errContains("recovered stale lock");
         task.assertRan();
         assertEquals(List.of(), Program.processesOf(directory));
     }

@@ -16,8 +16,10 @@ class RunEnvironmentTest extends TaskTest {
     @Test
     void noLineIsLostOnAStderrThatIsNonBlockingAndFull() {
         // perl makes the pipe non-blocking and small, since a reader that comes late finds it full
-        String perl = "pipe(R, W); use Fcntl; fcntl(W, 1031, 4096); fcntl(W, F_SETFL, fcntl(W, F_GETFL, 0) | O_NONBLOCK);"
-            + " if (!fork) { open(STDERR, '>&', W); close(W); close(R); exec(@ARGV) } close(W); sleep 2; print while <R>; wait; exit($? >> 8)";
+        String perl = "pipe(R, W); use Fcntl; fcntl(W, 1031, 4096);"
+            + " fcntl(W, F_SETFL, fcntl(W, F_GETFL, 0) | O_NONBLOCK);"
+            + " if (!fork) { open(STDERR, '>&', W); close(W); close(R); exec(@ARGV) } close(W);"
+            + " sleep 2; print while <R>; wait; exit($? >> 8)";
         String out = task.request("seq 1 20000; exit 3", "--quiet").under("perl", "-e", perl).run().exitedWith(3).out();
         String[] lines = out.split("\n");
         assertEquals(20_002, lines.length, out.substring(0, Math.min(300, out.length())));
@@ -27,10 +29,13 @@ class RunEnvironmentTest extends TaskTest {
 
     @Test
     void closedAndFullStreamsChangeNothingElse() {
-        for (String streams : List.of("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full")) {
-            task.request("cat; cp " + task.lock + " record; exit 5").underShell("exec \"$@\" " + streams).run().exitedWith(5);
+        for (String streams : List.of("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-",
+            ">/dev/full", "2>/dev/full")) {
+            task.request("cat; cp " + task.lock + " record; exit 5").underShell("exec \"$@\" " + streams).run()
+                .exitedWith(5);
             String record = Program.read(directory.resolve("record"));
-            assertTrue(record.startsWith("taskrunner-lock 1\n") && !record.contains("running"), streams + ": " + record);
+            assertTrue(record.startsWith("taskrunner-lock 1\n") && !record.contains("running"), streams + ": "
+                + record);
             task.assertFree();
         }
     }
@@ -69,7 +74,8 @@ class RunEnvironmentTest extends TaskTest {
     @Test
     void quietOutputHasNoNameWhileTheCommandRunsAndLiesInTmpdir() throws IOException {
         Path temporary = Files.createDirectory(directory.resolve("temporary"));
-        String err = task.request("ls -A temporary; readlink /proc/self/fd/1; exit 3", "--quiet").env("TMPDIR", temporary.toString()).run()
+        String err = task.request("ls -A temporary; readlink /proc/self/fd/1; exit 3", "--quiet")
+            .env("TMPDIR", temporary.toString()).run()
             .exitedWith(3).err();
         assertTrue(err.contains("\n" + temporary + "/taskrunner-") && err.contains(".out (deleted)\n"), err);
         assertFalse(err.contains("\ntaskrunner-"), err);
@@ -78,13 +84,17 @@ class RunEnvironmentTest extends TaskTest {
     @Test
     void theLaunchersJvmDoesNotObeyWhatIsMeantForTheCommands() throws IOException {
         Path launcher = launcher();
-        String values = "for n in " + String.join(" ", JVM_VARIABLES) + "; do eval \"echo \\\"$n=\\$$n\\\"\"; done; env | grep -c TASKRUNNER_J; echo $name";
-        Program request = new Program(directory, launcher.toString(), "--command", values).with(task.options()).env("name", "exported")
-            .env("JAVA_TOOL_OPTIONS", "-Dname=\u00fc -Xmx1k \"q\" 'p'").env("_JAVA_OPTIONS", "").env("JDK_JAVA_OPTIONS", "-no-such-option")
+        String values = "for n in " + String.join(" ", JVM_VARIABLES)
+            + "; do eval \"echo \\\"$n=\\$$n\\\"\"; done; env | grep -c TASKRUNNER_J; echo $name";
+        Program request = new Program(directory, launcher.toString(), "--command", values).with(task.options())
+            .env("name", "exported")
+            .env("JAVA_TOOL_OPTIONS", "-Dname=\u00fc -Xmx1k \"q\" 'p'").env("_JAVA_OPTIONS", "")
+            .env("JDK_JAVA_OPTIONS", "-no-such-option")
             .env("LC_ALL", "C");
         Result result = request.run().exitedWith(0);
         result.errHasNo("Picked up").errHasNo("-no-such-option");
-        assertEquals("JAVA_TOOL_OPTIONS=-Dname=\u00fc -Xmx1k \"q\" 'p'\n_JAVA_OPTIONS=\nJDK_JAVA_OPTIONS=-no-such-option\n0\nexported\n",
+        assertEquals("JAVA_TOOL_OPTIONS=-Dname=\u00fc -Xmx1k \"q\" 'p'\n_JAVA_OPTIONS=\n"
+            + "JDK_JAVA_OPTIONS=-no-such-option\n0\nexported\n",
             result.out());
     }
 

@@ -17,10 +17,6 @@ class SignalTest extends TaskTest {
     /** In the command line of every process of this test's command. */
     private final String mark = "1000." + ProcessHandle.current().pid() + NUMBER.incrementAndGet();
     private final String sleep = "sleep " + mark;
-    /** A child, a grandchild, one in a session of its own, a double fork, and one that is all of it; then the shell waits. */
-    private final String tree = sleep + " & (" + sleep + " & wait) & setsid " + sleep + " & ( (" + sleep + " &) & ) ; (setsid sh -c '" + sleep
-        + " & " + sleep + " & ' &) ; touch started; wait; " + sleep;
-
     @AfterEach
     void killMarked() {
         for (long pid : Program.processesWith(mark)) {
@@ -28,46 +24,58 @@ class SignalTest extends TaskTest {
         }
     }
 
+    /** A child, a grandchild, one in a session of its own, a double fork, and all of it; then the shell waits. */
+    private String tree() {
+        return sleep + " & (" + sleep + " & wait) & setsid " + sleep + " & ( (" + sleep + " &) & ) ; (setsid sh -c '"
+            + sleep + " & " + sleep + " & ' &) ; " + task.markStart() + "; wait; " + sleep;
+    }
+
     @Test
-    void aSignalEndsTheWholeTreeOfTheCommandAndReleasesTheLock() throws IOException {
+    void wholeTreeIsTerminatedAndTheLockReleased() throws IOException {
         for (List<String> signal : List.of(List.of("TERM", "143"), List.of("INT", "130"), List.of("HUP", "129"))) {
-            Running running = task.start(task.request(tree).under("env", "--default-signal"));
+            Running running = task.start(task.request(tree()).under("env", "--default-signal"));
             Program.await("the whole tree runs", () -> Program.processesWith(sleep).size() >= 6);
             running.signal(signal.get(0));
             running.result().exitedWith(Integer.parseInt(signal.get(1)))
-                .errContains("WARN").errContains("stopped by SIG" + signal.get(0) + " after ").errContains("all processes of the command are gone");
+                .errContains("WARN").errContains("stopped by SIG" + signal.get(0) + " after ")
+                .errContains("all processes of the command are gone");
             assertEquals(List.of(), Program.processesWith(mark));
             task.assertFree();
         }
     }
 
     @Test
-    void aCommandMayCleanUpBeforeItEnds() throws IOException {
-        Running running = task.start(task.request("trap 'echo cleaned up; exit 0' TERM; touch started; while :; do sleep 0.05; done"));
+    void commandMayCleanUp() throws IOException {
+        Running running = task.start(task.request("trap 'echo cleaned up; exit 0' TERM; " + task.markStart()
+            + "; while :; do sleep 0.05; done"));
         running.signal("TERM");
         running.result().exitedWith(143).outIs("cleaned up\n");
         task.assertFree();
     }
 
     @Test
-    void whatIgnoresTermIsKilledAfterKillAfter() throws IOException {
-        String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep + " & touch started; while :; do sleep 0.1; done; : " + mark;
+    void ignoringTermIsKilledAfterKillAfter() throws IOException {
+        String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep
+            + " & " + task.markStart() + "; while :; do sleep 0.1; done; : " + mark;
         Running running = task.start(task.request(stubborn, "--kill-after", "1"));
         running.signal("TERM");
         running.result().exitedWith(143);
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
-        task.request(stubborn, "--kill-after", "1", "--timeout", "1").run().exitedWith(124).errContains("command timed out after 1s (--timeout)");
+        task.request(stubborn, "--kill-after", "1", "--timeout", "1").run().exitedWith(124)
+            .errContains("command timed out after 1s (--timeout)");
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
-        task.request(tree, "--timeout", "1", "--kill-after", "1h").run().exitedWith(124);
+        task.request(tree(), "--timeout", "1", "--kill-after", "1h").run().exitedWith(124);
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
     }
 
     @Test
-    void aSignalCountsMoreThanATimeoutThatIsEndingTheCommand() throws IOException {
-        Running running = task.hold(task.request("trap '' TERM; touch started; while :; do sleep 0.05; done # " + mark, "--timeout", "1s",
+    void signalOverridesATimeout() throws IOException {
+        Running running = task.hold(task.request("trap '' TERM; " + task.markStart()
+            + "; while :; do sleep 0.05; done # "
+            + mark, "--timeout", "1s",
             "--kill-after", "50s"));
         Program.sleep(1500);
         running.signal("TERM");
@@ -78,8 +86,10 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void aSecondSignalKillsAtOnce() throws IOException {
-        Running running = task.start(task.request("trap '' TERM; touch started; while :; do sleep 0.1; done; : " + mark, "--kill-after", "1h"));
+    void secondSignalKillsAtOnce() throws IOException {
+        Running running = task.start(task.request("trap '' TERM; " + task.markStart()
+            + "; while :; do sleep 0.1; done; : "
+            + mark, "--kill-after", "1h"));
         running.signal("TERM");
         Program.sleep(500);
         assertTrue(running.alive(), "the first signal waits");
@@ -90,7 +100,7 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void aSignalEndsAWaitingRequestWhichIsNoContention() {
+    void signalStopsAWaitingRequest() {
         Running holder = task.hold();
         Running waiting = task.markingRequest("--wait", "1h", "--verbose").start();
         waiting.awaitErr("waiting for up to ");
@@ -109,7 +119,7 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void aBackgroundProcessThatTheCommandLeavesBehindLivesOnAndKeepsNobodyWaiting() {
+    void backgroundProcessLivesOn() {
         task.request(sleep + " & echo left").run().exitedWith(0).outIs("left\n");
         task.assertFree();
         assertEquals(1, Program.processesWith(sleep).size());
@@ -118,7 +128,7 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void underNohupAHangupIsIgnored() throws IOException {
+    void hangupIsIgnoredUnderNohup() throws IOException {
         Running running = task.hold(task.request(task.untilFinish()).under("nohup"));
         running.signal("HUP");
         Program.sleep(500);
@@ -127,8 +137,9 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void controlCAtATerminalEndsTheCommand() throws IOException {
-        Path job = Files.writeString(directory.resolve("job"), "#!/bin/sh\ntest -t 0 && test -t 1 && : < /dev/tty && touch terminal\n" + tree + "\n");
+    void controlCAtATerminal() throws IOException {
+        Path job = Files.writeString(directory.resolve("job"),
+            "#!/bin/sh\ntest -t 0 && test -t 1 && : < /dev/tty && touch terminal\n" + tree() + "\n");
         Files.setPosixFilePermissions(job, PosixFilePermissions.fromString("rwxr-xr-x"));
         Result result = task.request(job.toString()).under("env", "--default-signal", "sh", "-c",
             "{ until [ -e started ]; do sleep 0.1; done; printf '\\003'; until [ -e ended ]; do sleep 0.1; done; }"
@@ -140,7 +151,7 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void aNestedRunIsEndedWithTheOuterOne() throws IOException {
+    void nestedRunIsTerminatedWithTheOuterOne() throws IOException {
         TestTask inner = new TestTask(Files.createDirectory(directory.resolve("inner")));
         Files.createDirectories(inner.directory.resolve("tmp"));
         String nested = inner.request("setsid " + sleep + " & " + task.markStart() + "; wait").shellCommand();
@@ -153,12 +164,12 @@ class SignalTest extends TaskTest {
     }
 
     @Test
-    void theLockStaysWhileAProcessCannotBeKilled() throws IOException {
+    void lockStaysWhileAProcessCannotBeKilled() throws IOException {
         assertUnkillable(task.request(unkillable(), "--timeout", "2", "--kill-after", "1").asNobody().start());
     }
 
     @Test
-    void aSignalDoesNotWaitForeverForACommandThatCannotBeKilled() throws IOException {
+    void signalDoesNotWaitForeverForAnUnkillableCommand() throws IOException {
         Running running = task.request(unkillable(), "--kill-after", "1").asNobody().start();
         Program.await("the command runs", () -> rootsSleep().size() == 1);
         running.signal("TERM");
@@ -186,7 +197,8 @@ class SignalTest extends TaskTest {
         Result result = running.result().exitedWith(74);
         assertEquals(1, rootsSleep().size());
         long pid = rootsSleep().get(0);
-        result.errContains("cannot kill pid " + pid + " (it belongs to root: EPERM); lock file " + task.lock + " is kept");
+        result.errContains("cannot kill pid " + pid + " (it belongs to root: EPERM); lock file " + task.lock
+            + " is kept");
         assertTrue(Files.exists(task.lock));
         task.status().asNobody().run().exitedWith(21).outContains("orphaned").outContains("pid " + pid);
         task.markingRequest().asNobody().run().exitedWith(0).errContains("orphaned").errContains("contention 1");

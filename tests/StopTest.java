@@ -9,7 +9,10 @@ import java.util.List;
 
 import org.junit.jupiter.api.Test;
 
-/** Who is sent which signal when a run is stopped, and what of it is told. Commands write what they get to a file "got". */
+/**
+ * Who is sent which signal when a run is stopped, and what of it is told. Commands write what they get to a file
+ * "got".
+ */
 class StopTest extends TaskTest {
     /** A loop that ends by itself only after minutes; a trap of the shell runs within 50 ms. */
     private static final String LOOP = "i=0; while [ $i -lt 4000 ]; do sleep 0.05; i=$((i+1)); done";
@@ -40,7 +43,8 @@ class StopTest extends TaskTest {
 
     @Test
     void whatIsStartedInOrderToEndIsNotSentSigterm() throws IOException {
-        String cleanup = script("cleanup", "trap 'echo TERM >> got' TERM; sleep 1; (sleep 0.3; echo below >> got); echo cleaned >> got");
+        String cleanup = script("cleanup",
+            "trap 'echo TERM >> got' TERM; sleep 1; (sleep 0.3; echo below >> got); echo cleaned >> got");
         Running running = task.start(task.request("trap '" + cleanup + "; exit 0' TERM; touch started; " + LOOP));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -50,7 +54,8 @@ class StopTest extends TaskTest {
 
     @Test
     void whatIsStartedInOrderToEndIsKilledWithTheRest() throws IOException {
-        Running running = task.start(task.request("trap 'sleep 300' TERM; touch started; " + LOOP, "--kill-after", "1"));
+        Running running = task.start(task.request("trap 'sleep 300' TERM; touch started; " + LOOP, "--kill-after",
+            "1"));
         running.signal("TERM");
         running.result().exitedWith(143);
         assertGone();
@@ -59,7 +64,8 @@ class StopTest extends TaskTest {
     @Test
     void whatWasForkedInTheInstantBeforeIsSignalled() throws IOException {
         // the signal comes in the middle of it; --kill-after would keep the test waiting for its minute
-        Running running = task.start(task.request("touch started; i=0; while [ $i -lt 300 ]; do sleep 300 & i=$((i+1)); done; wait",
+        Running running = task.start(task.request("touch started; i=0; while [ $i -lt 300 ]; do sleep 300 &"
+            + " i=$((i+1)); done; wait",
             "--kill-after", "1h"));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -68,7 +74,8 @@ class StopTest extends TaskTest {
 
     @Test
     void eachProcessIsSignalledOnce() throws IOException {
-        String child = script("child", note("TERM") + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done");
+        String child = script("child", note("TERM")
+            + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done");
         Running running = task.start(task.request("trap : TERM; setsid " + child + " & wait; wait"));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -78,7 +85,8 @@ class StopTest extends TaskTest {
 
     @Test
     void aSignalThatComesTwiceAtOnceAsFromTimeoutIsOne() throws IOException {
-        Running running = task.start(task.request("trap 'sleep 0.5; echo cleaned >> got; exit 0' TERM; touch started; " + LOOP)
+        Running running = task.start(task.request("trap 'sleep 0.5; echo cleaned >> got; exit 0' TERM; touch started; "
+            + LOOP)
             .under("timeout", "1h"));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -92,7 +100,8 @@ class StopTest extends TaskTest {
         Files.createDirectory(inner.directory.resolve("tmp"));
         String end = "; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done";
         String daemon = script("daemon", "trap 'echo daemon TERM >> got' TERM; touch daemon-started" + end);
-        String command = script("command", note("TERM") + "(setsid " + daemon + " &); until [ -e daemon-started ]; do sleep 0.05; done; touch started" + end);
+        String command = script("command", note("TERM") + "(setsid " + daemon
+            + " &); until [ -e daemon-started ]; do sleep 0.05; done; touch started" + end);
         Running running = task.start(task.request(inner.request(command).shellCommand()));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -105,7 +114,8 @@ class StopTest extends TaskTest {
     void aNestedTaskrunnerIsKilledWithItsRunAfterKillAfter() throws IOException {
         TestTask inner = new TestTask(Files.createDirectory(directory.resolve("inner")));
         Files.createDirectory(inner.directory.resolve("tmp"));
-        String nested = inner.request("trap '' TERM; touch started; setsid sleep 300 & " + LOOP, "--kill-after", "1h").shellCommand();
+        String nested = inner.request("trap '' TERM; touch started; setsid sleep 300 & " + LOOP, "--kill-after", "1h")
+            .shellCommand();
         Running running = task.start(task.request(nested, "--kill-after", "1"));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -114,9 +124,11 @@ class StopTest extends TaskTest {
 
     @Test
     void aSignalThatEndsAProcessStopsTheRunAsTermDoes() throws IOException {
-        for (List<String> signal : List.of(List.of("ALRM", "142"), List.of("XCPU", "152"), List.of("PROF", "155"), List.of("VTALRM", "154"),
+        for (List<String> signal : List.of(List.of("ALRM", "142"), List.of("XCPU", "152"), List.of("PROF", "155"),
+            List.of("VTALRM", "154"),
             List.of("POLL", "157"), List.of("PWR", "158"), List.of("SYS", "159"), List.of("ABRT", "134"))) {
-            Running running = task.start(task.request(note("TERM") + "touch started; setsid sleep 300 & " + LOOP.replace("4000", "5"))
+            Running running = task.start(task.request(note("TERM") + "touch started; setsid sleep 300 & "
+                + LOOP.replace("4000", "5"))
                 .under("env", "--default-signal"));
             running.signal(signal.get(0));
             running.result().exitedWith(Integer.parseInt(signal.get(1))).errContains("stopped by SIG" + signal.get(0));
@@ -130,11 +142,13 @@ class StopTest extends TaskTest {
     void otherSignalsGoToTheCommand() throws IOException {
         String all = "USR1 USR2 WINCH CONT";
         String below = script("below", note(all) + "touch started; " + LOOP);
-        for (String command : List.of(note(all) + "touch started; " + LOOP, below + "; exit 1", "cd . && setsid " + below + " | cat")) {
+        for (String command : List.of(note(all) + "touch started; " + LOOP, below + "; exit 1", "cd . && setsid "
+            + below + " | cat")) {
             Running running = task.start(task.request(command).under("env", "--default-signal"));
             for (String signal : all.split(" ")) {
                 running.signal(signal);
-                Program.await("the command got " + signal, () -> Program.read(directory.resolve("got")).contains(signal));
+                Program.await("the command got " + signal, () -> Program.read(directory.resolve("got"))
+                    .contains(signal));
             }
             running.signal("TERM");
             running.result().exitedWith(143);
@@ -150,18 +164,21 @@ class StopTest extends TaskTest {
         for (String signal : List.of("USR1", "ALRM", "HUP")) {
             running.signal(signal);
         }
-        String ignored = Program.read(Path.of("/proc/" + running.pid() + "/status")).replaceAll("(?s).*\nSigIgn:\t(\\w+).*", "$1");
+        String ignored = Program.read(Path.of("/proc/" + running.pid() + "/status"))
+            .replaceAll("(?s).*\nSigIgn:\t(\\w+).*", "$1");
         assertEquals((1 << 9) + (1 << 13) + 1, Long.parseLong(ignored, 16) & ((1 << 9) + (1 << 13) + 1));
         task.finish(running);
     }
 
     @Test
     void whatAShellLeavesThatSomebodyKilledIsTerminated() throws IOException {
-        String child = script("child", note("TERM") + "touch started; i=0; while [ $i -lt 10 ]; do sleep 0.05; i=$((i+1)); done");
+        String child = script("child", note("TERM")
+            + "touch started; i=0; while [ $i -lt 10 ]; do sleep 0.05; i=$((i+1)); done");
         Running running = task.start(task.request("echo $$ > shell; setsid " + child + " & sleep 300 & wait"));
         long shell = Long.parseLong(Program.read(directory.resolve("shell")).strip());
         Program.signal(shell, "KILL");
-        running.result().exitedWith(137).errContains("WARN").errContains("the command was killed by SIGKILL; terminating what is left of it: pids ");
+        running.result().exitedWith(137).errContains("WARN")
+            .errContains("the command was killed by SIGKILL; terminating what is left of it: pids ");
         assertEquals(List.of("TERM"), got());
         assertGone();
     }
@@ -169,16 +186,20 @@ class StopTest extends TaskTest {
     @Test
     void theOutOfMemoryKillerIsNamed() throws IOException {
         // the kernel's own file, as a directory of the test's in its place
-        String mount = "c=$(sed -n 's/^0:://p' /proc/self/cgroup); mkdir -p cg\"$c\"; echo 'oom 0\noom_kill 3\noom_group_kill 0' > cg\"$c\"/memory.events;"
+        String mount = "c=$(sed -n 's/^0:://p' /proc/self/cgroup); mkdir -p cg\"$c\";"
+            + " echo 'oom 0\noom_kill 3\noom_group_kill 0' > cg\"$c\"/memory.events;"
             + " mount --bind cg /sys/fs/cgroup; export EVENTS=/sys/fs/cgroup$c/memory.events; exec \"$@\"";
-        task.request("sleep 1; echo 'oom 1\noom_kill 4\noom_group_kill 0' > $EVENTS; kill -KILL $$").under("unshare", "-m").underShell(mount).run()
+        task.request("sleep 1; echo 'oom 1\noom_kill 4\noom_group_kill 0' > $EVENTS; kill -KILL $$")
+            .under("unshare", "-m").underShell(mount).run()
             .exitedWith(137).errContains("(killed by SIGKILL from the kernel's OOM killer: out of memory)");
-        task.request("kill -KILL $$").under("unshare", "-m").underShell(mount).run().exitedWith(137).errContains("(killed by SIGKILL)");
+        task.request("kill -KILL $$").under("unshare", "-m").underShell(mount).run().exitedWith(137)
+            .errContains("(killed by SIGKILL)");
     }
 
     @Test
     void aShellsStatusThatTheCommandCannotBeExecutedIsSaid() {
-        task.request("/etc/passwd").run().exitedWith(126).errContains("command failed with status 126 (found, but it cannot be executed)");
+        task.request("/etc/passwd").run().exitedWith(126)
+            .errContains("command failed with status 126 (found, but it cannot be executed)");
         task.request("no-such-command").run().exitedWith(127).errContains("command failed with status 127 (not found)");
     }
 
@@ -208,7 +229,8 @@ class StopTest extends TaskTest {
             Program request = task.request("touch " + directory + "/ran; sleep 300; true").asUser(47_110)
                 .under("prlimit", "--nproc=" + limit);
             Result result = request.run();
-            seen = result.err().contains("unable to create native thread: possibly out of memory or process/resource limits reached; the lock");
+            seen = result.err().contains("unable to create native thread: possibly out of memory"
+                + " or process/resource limits reached; the lock");
             if (seen) {
                 result.exitedWith(126);
             }
@@ -221,7 +243,8 @@ class StopTest extends TaskTest {
 
     @Test
     void asProcessOneItReapsWhatIsReparentedToIt() throws IOException {
-        String orphans = script("orphans", "for i in 1 2 3; do (sleep 0.1 & exec true); done; (sh -c 'sleep 0.2; exit 7' &); sleep 0.3\n"
+        String orphans = script("orphans",
+            "for i in 1 2 3; do (sleep 0.1 & exec true); done; (sh -c 'sleep 0.2; exit 7' &); sleep 0.3\n"
             + "n=0; while ps -eo ppid=,stat= | grep -q '^ *1 Z' && [ $n -lt 200 ]; do sleep 0.05; n=$((n+1)); done\n"
             + "ps -eo ppid=,stat= | grep '^ *1 Z'; exit 9");
         task.request(orphans).under("unshare", "--pid", "--fork", "--mount-proc").run().exitedWith(9).outIs("");
@@ -230,9 +253,11 @@ class StopTest extends TaskTest {
 
     @Test
     void asProcessOneItStopsTheRun() throws IOException {
-        Running running = task.start(task.request("sleep 300 & setsid sleep 300 & touch started; wait").under("unshare", "--pid", "--fork",
+        Running running = task.start(task.request("sleep 300 & setsid sleep 300 & touch started; wait")
+            .under("unshare", "--pid", "--fork",
             "--mount-proc", "--kill-child"));
-        Program.signal(ProcessHandle.of(running.pid()).orElseThrow().children().findFirst().orElseThrow().pid(), "TERM");
+        Program.signal(ProcessHandle.of(running.pid()).orElseThrow().children().findFirst().orElseThrow()
+            .pid(), "TERM");
         running.result().exitedWith(143).errContains("taskrunner[1]").errContains("stopped by SIGTERM");
         assertGone();
     }
@@ -243,13 +268,15 @@ class StopTest extends TaskTest {
     private Result atTerminal(Program request, String typed) throws IOException {
         Files.writeString(directory.resolve("terminal"), "exec " + request.shellCommand() + "\n");
         return Program.shell(directory, "rm -f started ended got; { until [ -e started ]; do sleep 0.05; done; " + typed
-            + "; until [ -e ended ]; do sleep 0.05; done; } | { script -qec 'sh terminal' /dev/null; status=$?; touch ended; exit $status; }")
+            + "; until [ -e ended ]; do sleep 0.05; done; } | { script -qec 'sh terminal' /dev/null; status=$?; "
+            + "touch ended; exit $status; }")
             .under("env", "--default-signal").run();
     }
 
     @Test
     void whatTheTerminalHasSignalledIsNotSentSigtermToo() throws IOException {
-        String job = script("job", note("INT TERM") + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; echo end >> got");
+        String job = script("job", note("INT TERM")
+            + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; echo end >> got");
         String other = script("other", "trap 'echo own TERM >> got; exit' TERM; " + LOOP);
         atTerminal(task.request("setsid " + other + " & exec " + job), "sleep 0.3; printf '\\003'").exitedWith(130);
         assertEquals(List.of("INT", "end", "own TERM"), got().stream().sorted().toList());
@@ -262,7 +289,8 @@ class StopTest extends TaskTest {
         atTerminal(task.request(job, "--kill-after", "1"), "printf '\\003'").exitedWith(130);
         assertEquals(List.of("INT"), got());
         assertGone();
-        atTerminal(task.request(job, "--kill-after", "1h"), "printf '\\003'; sleep 0.5; printf '\\003'").exitedWith(130);
+        atTerminal(task.request(job, "--kill-after", "1h"), "printf '\\003'; sleep 0.5; printf '\\003'")
+            .exitedWith(130);
         assertGone();
     }
 

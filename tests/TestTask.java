@@ -8,8 +8,8 @@ import java.nio.file.Path;
 import java.util.List;
 
 /**
- * A task in a directory of the test's: lock file, counter file, the requests for it, and commands that leave marks there by
- * which a test knows that they run or ran.
+ * A task in a directory of the test's: lock file, counter file, the requests for it, and commands that leave marks
+ * there by which a test knows that they run or ran.
  */
 final class TestTask {
     final Path directory;
@@ -37,7 +37,8 @@ final class TestTask {
 
     /** The options that name the task. */
     String[] options() {
-        return new String[] {"--lockfile", lock.toString(), "--threshold", Integer.toString(threshold), "--counter-file",
+        return new String[] {"--lockfile", lock.toString(), "--threshold", Integer.toString(threshold),
+            "--counter-file",
             counter.toString()};
     }
 

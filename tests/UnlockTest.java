@@ -16,25 +16,29 @@ class UnlockTest extends TaskTest {
     @Test
     void aHeldOrOrphanedLockStays() {
         Running holder = task.hold();
-        unlock().exitedWith(20).outIs("").errContains("taskrunner: not removed: lock " + task.lock + " is held by pid " + holder.pid());
+        unlock().exitedWith(20).outIs("").errContains("taskrunner: not removed: lock " + task.lock + " is held by pid "
+            + holder.pid());
         assertTrue(Files.exists(task.lock));
         holder.kill();
         unlock().exitedWith(21).outIs("").errContains("not removed: lock " + task.lock + " is orphaned");
         assertTrue(Files.exists(task.lock));
         task.finishOrphan();
-        unlock().exitedWith(0).outContains("lock " + task.lock + " is stale: ").outContains("\nremoved " + task.lock + "\n").errIs("");
+        unlock().exitedWith(0).outContains("lock " + task.lock + " is stale: ")
+            .outContains("\nremoved " + task.lock + "\n").errIs("");
         task.assertFree();
     }
 
     @Test
     void aForeignOrUnknownLockIsRemovedAfterItWasSaidWhatItIs() throws IOException {
         Files.createFile(task.lock);
-        unlock().exitedWith(0).outIs("lock " + task.lock + " blocks the task: it was not created by taskrunner (touch? flock?)\nremoved "
+        unlock().exitedWith(0)
+            .outIs("lock " + task.lock + " blocks the task: it was not created by taskrunner (touch? flock?)\nremoved "
             + task.lock + "\n").errIs("");
         task.assertFree();
         task.hold().kill();
         task.finishOrphan();
-        Files.writeString(task.lock, Program.read(task.lock).replaceAll("boot=.*", "boot=1").replaceAll("host=.*", "host=elsewhere"));
+        Files.writeString(task.lock, Program.read(task.lock).replaceAll("boot=.*", "boot=1")
+            .replaceAll("host=.*", "host=elsewhere"));
         unlock().exitedWith(0).outContains("is in an unknown state: ").outContains("\nremoved ");
         task.assertFree();
     }

@@ -53,37 +53,40 @@ class WrapperTest extends TaskTest {
     }
 
     @Test
-    void twoStartsAtOnceOnAnEmptyCacheBothRunAndLeaveOneCopy() throws IOException {
+    void twoStartsAtOnceLeaveOneCopy() throws IOException {
         assertEquals(firstStarts.get(0).out(), firstStarts.get(1).out());
-        firstStarts.forEach(start -> assertTrue(start.exitedWith(0).out().matches("\\d+\\.\\d+\\.\\d+\n"), start::toString));
+        firstStarts.forEach(start -> assertTrue(start.exitedWith(0).out().matches("\\d+\\.\\d+\\.\\d+\n"),
+            start::toString));
         try (Stream<Path> left = Files.list(cache)) {
             assertEquals(1, left.filter(path -> path.getFileName().toString().startsWith("jbang-cli")).count());
         }
     }
 
     @Test
-    void argumentsStdinAndExitStatusPassThroughAndNothingElseIsOnStdout() {
+    void argumentsStdinAndExitStatusPassThrough() {
         wrapper(script.toString(), "a b", "it's", "$HOME", "two\nlines").stdin("in\n").run().exitedWith(7)
             .outIs("a b|it's|$HOME|two\nlines\nin\n");
     }
 
     @Test
     void itRunsFromAnotherDirectoryThroughALink() throws IOException {
-        Path link = Files.createSymbolicLink(Files.createDirectories(directory.resolve("my tools")).resolve("jbang"), WRAPPER);
+        Path link = Files.createSymbolicLink(Files.createDirectories(directory.resolve("my tools")).resolve("jbang"),
+            WRAPPER);
         Result result = wrapper("Echo.java", "x").as(link).in(script.getParent()).run();
         Files.delete(link);
         result.exitedWith(7).outIs("x\n");
     }
 
     @Test
-    void withoutJavaHomeItTakesTheJdkOnPath() throws IOException {
+    void withoutJavaHomeTakesTheJdkOnPath() throws IOException {
         wrapper(script.toString(), "x").env("JAVA_HOME", null)
-            .env("PATH", Path.of(System.getProperty("java.home"), "bin") + ":" + tools()).env("JBANG_JAVA_OPTIONS", "").run()
+            .env("PATH", Path.of(System.getProperty("java.home"), "bin") + ":" + tools()).env("JBANG_JAVA_OPTIONS", "")
+            .run()
             .exitedWith(7).outIs("x\n");
     }
 
     @Test
-    void aSignalReachesTheScriptItself() {
+    void signalReachesTheScript() {
         Running running = wrapper(script.toString(), "wait").start();
         Program.await("the script runs", () -> Program.read(running.out).endsWith("\n"));
         running.signal("TERM");
@@ -91,32 +94,34 @@ class WrapperTest extends TaskTest {
     }
 
     @Test
-    void whatTheJvmOfJbangLogsIsNotTakenForItsAnswer() {
-        wrapper("version").env("JAVA_TOOL_OPTIONS", "-Xlog:gc*").env("JBANG_JAVA_OPTIONS", "-Xmx128m").run().exitedWith(0)
+    void logsOfJbangsJvmAreNotItsAnswer() {
+        wrapper("version").env("JAVA_TOOL_OPTIONS", "-Xlog:gc*").env("JBANG_JAVA_OPTIONS", "-Xmx128m").run()
+            .exitedWith(0)
             .outIs(firstStarts.get(0).out());
     }
 
     @Test
-    void anInstalledJbangIsPreferred() throws IOException {
+    void installedJbangIsPreferred() throws IOException {
         Path other = executable("other/jbang", "#!/bin/sh\nprintf '%s;' installed \"$@\"\nexit 5\n");
         wrapper("a b", "c").env("PATH", Project.ROOT + ":" + other.getParent() + ":" + tools()).run().exitedWith(5)
             .outIs("installed;a b;c;");
     }
 
     @Test
-    void aCopyOfItselfOnPathIsNotTakenForAnInstalledJbang() throws IOException {
+    void copyOfItselfIsNotAnInstalledJbang() throws IOException {
         Path copy = executable("copy/jbang", Files.readString(WRAPPER));
         wrapper(script.toString(), "x")
-            .env("PATH", Project.ROOT + ":" + copy.getParent() + ":" + System.getenv("PATH")).run().exitedWith(7).outIs("x\n");
+            .env("PATH", Project.ROOT + ":" + copy.getParent() + ":" + System.getenv("PATH")).run().exitedWith(7)
+            .outIs("x\n");
     }
 
     @Test
-    void withoutJdkItNamesTheInstallCommand() throws IOException {
+    void withoutJdkNamesTheInstallCommand() throws IOException {
         assertRefused(wrapper("version").env("JAVA_HOME", directory.toString()).env("PATH", tools()), "found no JDK");
     }
 
     @Test
-    void withoutMavenItNamesTheInstallCommand() throws IOException {
+    void withoutMavenNamesTheInstallCommand() throws IOException {
         assertRefused(wrapper("version").env("JBANG_DIR", directory.resolve("empty").toString()).env("PATH", tools()),
             "found neither JBang nor Maven");
     }
@@ -127,10 +132,11 @@ class WrapperTest extends TaskTest {
     }
 
     @Test
-    void whatMavenSaysIsShownWhenItFailsAndNothingIsLeft() throws IOException {
+    void mavensErrorIsShownAndNothingIsLeft() throws IOException {
         Path maven = executable("maven/mvn", "#!/bin/sh\necho no route to host\nexit 1\n");
         Path empty = directory.resolve("empty");
-        Result result = wrapper("version").env("JBANG_DIR", empty.toString()).env("PATH", maven.getParent() + ":" + tools()).run()
+        Result result = wrapper("version").env("JBANG_DIR", empty.toString())
+            .env("PATH", maven.getParent() + ":" + tools()).run()
             .exitedWith(1).outIs("");
         assertTrue(result.err().startsWith("no route to host\njbang: cannot fetch JBang"), result::toString);
         try (Stream<Path> left = Files.list(empty)) {
@@ -151,6 +157,7 @@ class WrapperTest extends TaskTest {
     private Path executable(String name, String text) throws IOException {
         Path file = directory.resolve(name);
         Files.createDirectories(file.getParent());
-        return Files.setPosixFilePermissions(Files.writeString(file, text), PosixFilePermissions.fromString("rwxr-xr-x"));
+        return Files.setPosixFilePermissions(Files.writeString(file, text),
+            PosixFilePermissions.fromString("rwxr-xr-x"));
     }
 }

@@ -15,6 +15,7 @@
 //SOURCES Result.java
 //SOURCES TestTask.java
 //SOURCES JsonText.java
+//SOURCES Concurrent.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
@@ -41,8 +42,8 @@ import org.junit.platform.launcher.listeners.SummaryGeneratingListener;
 import org.junit.platform.launcher.listeners.TestExecutionSummary;
 
 /**
- * Runs all tests, or those of the classes that the arguments name, and ends with the line {@code N passed, N failed}. A class that
- * fails as a whole, a test that was skipped and a run without tests count as failures.
+ * Runs all tests, or those of the classes that the arguments name, and ends with the line {@code N passed, N failed}.
+ * A class that fails as a whole, a test that was skipped and a run without tests count as failures.
  */
 public class alltests {
     private static final Duration SLOW = Duration.ofSeconds(10);
@@ -70,7 +71,8 @@ public class alltests {
         if (args.length == 0) {
             request.selectors(DiscoverySelectors.selectClasspathRoots(Set.of(ownJar)));
         } else {
-            request.selectors(Arrays.stream(args).map(DiscoverySelectors::selectClass).toArray(DiscoverySelector[]::new));
+            request.selectors(Arrays.stream(args).map(DiscoverySelectors::selectClass)
+                .toArray(DiscoverySelector[]::new));
         }
         Launcher launcher = LauncherFactory.create();
         SummaryGeneratingListener summary = new SummaryGeneratingListener();
@@ -81,9 +83,11 @@ public class alltests {
 
     private static int report(TestExecutionSummary summary, Progress progress) {
         for (TestExecutionSummary.Failure failure : summary.getFailures()) {
-            System.out.print("\n" + progress.name(failure.getTestIdentifier()) + "\n" + explain(failure.getException()));
+            System.out.print("\n" + progress.name(failure.getTestIdentifier()) + "\n"
+                + explain(failure.getException()));
         }
-        long failed = summary.getTotalFailureCount() + summary.getTestsSkippedCount() + summary.getContainersSkippedCount()
+        long failed = summary.getTotalFailureCount() + summary.getTestsSkippedCount()
+            + summary.getContainersSkippedCount()
             + summary.getTestsAbortedCount();
         if (summary.getTestsFoundCount() == 0) {
             System.out.println("no tests found");
@@ -98,7 +102,8 @@ public class alltests {
         StringBuilder text = new StringBuilder();
         for (Throwable cause = error; cause != null; cause = cause.getCause()) {
             String message = cause.toString();
-            text.append(message.length() <= MAX_MESSAGE ? message : message.substring(0, MAX_MESSAGE) + " …").append('\n');
+            text.append(message.length() <= MAX_MESSAGE ? message : message.substring(0, MAX_MESSAGE) + " …")
+                .append('\n');
             Arrays.stream(cause.getStackTrace()).filter(frame -> frame.getClassName().indexOf('.') < 0)
                 .forEach(frame -> text.append("    at ").append(frame).append('\n'));
         }
@@ -145,7 +150,8 @@ public class alltests {
 
         /** The class and what is below it. */
         String name(TestIdentifier test) {
-            return plan.getParent(test).filter(parent -> plan.getParent(parent).isPresent()).map(parent -> name(parent) + ": ").orElse("")
+            return plan.getParent(test).filter(parent -> plan.getParent(parent).isPresent())
+                .map(parent -> name(parent) + ": ").orElse("")
                 + test.getDisplayName();
         }
     }

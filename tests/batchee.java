@@ -11,7 +11,10 @@
 //DEPS org.xerial:sqlite-jdbc:3.53.4.0
 //DEPS info.picocli:picocli:4.7.7
 
-/** Prints the class path of the second Jakarta Batch runtime on which {@link BatchPortabilityTest} runs the job: Apache BatchEE. */
+/**
+ * Prints the class path of the second Jakarta Batch runtime on which {@link BatchPortabilityTest} runs the job:
+ * Apache BatchEE.
+ */
 public class batchee {
     public static void main(String[] args) {
         System.out.println(System.getProperty("java.class.path"));

@@ -22,8 +22,9 @@ import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS]}. Every figure is the median of rounds in which all rows take turns,
- * and the ratio to the floor in the same rounds: a JVM of the same JDK with the same options that prints one line.
+ * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS]}. Every figure is the median of rounds in which
+ * all rows take turns, and the ratio to the floor in the same rounds: a JVM of the same JDK with the same options
+ * that prints one line.
  */
 public class bench {
     private static final Path FOLDER = directory();
@@ -36,7 +37,8 @@ public class bench {
         for (String name : new String[] {"bench$Hello.class", "bench$Waiter.class"}) {
             Files.copy(bench.class.getResourceAsStream(name), FOLDER.resolve("floor").resolve(name));
         }
-        System.out.println(rounds + " rounds, " + Runtime.getRuntime().availableProcessors() + " processors, " + System.getProperty("os.name")
+        System.out.println(rounds + " rounds, " + Runtime.getRuntime().availableProcessors() + " processors, "
+            + System.getProperty("os.name")
             + "; milliseconds");
         for (Map.Entry<Integer, Path> jdk : jdks().entrySet()) {
             new bench(jdk.getKey(), jdk.getValue()).measure(rounds);
@@ -98,8 +100,10 @@ public class bench {
             rows.put("`flock -n` of `true`", List.of("/usr/bin/flock", "-n", FOLDER + "/flock.lock", "true"));
         }
         if (succeeds("python3", "-c", "")) {
-            rows.put("the same in Python: exclusive create, run, remove", List.of("python3", "-c", "import os,subprocess,sys\n"
-                + "os.close(os.open(sys.argv[1], os.O_CREAT|os.O_EXCL))\ns = subprocess.call(sys.argv[2], shell=True)\nos.unlink(sys.argv[1])\n"
+            rows.put("the same in Python: exclusive create, run, remove",
+                List.of("python3", "-c", "import os,subprocess,sys\n"
+                + "os.close(os.open(sys.argv[1], os.O_CREAT|os.O_EXCL))\ns = subprocess.call(sys.argv[2], shell=True)\n"
+                + "os.unlink(sys.argv[1])\n"
                 + "sys.exit(s)", FOLDER + "/python.lock", "true"));
         }
         for (boolean plain : new boolean[] {false, true}) {
@@ -117,14 +121,17 @@ public class bench {
             //DEPS info.picocli:picocli:4.7.7
             @picocli.CommandLine.Command
             public class hello implements Runnable {
-                public static void main(String[] args) { System.exit(new picocli.CommandLine(new hello()).execute(args)); }
+                public static void main(String[] args) {
+                    System.exit(new picocli.CommandLine(new hello()).execute(args));
+                }
                 public void run() { System.out.println("hello"); }
             }
             """);
         List<String> jbang = List.of("env", "JAVA_HOME=" + home, Project.ROOT + "/jbang");
         Map<String, List<String>> throughJBang = new LinkedHashMap<>();
         throughJBang.put("`./jbang` of a hello world with picocli", join(jbang, hello.toString()));
-        throughJBang.put("`./jbang taskrunner.java`: run of `true`", request(join(jbang, Project.ROOT + "/taskrunner.java"), "free"));
+        throughJBang.put("`./jbang taskrunner.java`: run of `true`",
+            request(join(jbang, Project.ROOT + "/taskrunner.java"), "free"));
         table(throughJBang, Math.max(3, rounds / 2));
         footprint();
         throughput();
@@ -137,17 +144,21 @@ public class bench {
         String many = "jdbc:sqlite:" + FOLDER + "/many" + feature + ".db";
         List<String> plain = jvm(batch, "taskrunnerbatch");
         Map<String, List<String>> rows = new LinkedHashMap<>();
-        rows.put("JBeret SE, Weld and an H2 file, as its guide shows", List.of(home.resolve("bin/java").toString(), "-cp", stock, "stock"));
+        rows.put("JBeret SE, Weld and an H2 file, as its guide shows",
+            List.of(home.resolve("bin/java").toString(), "-cp", stock, "stock"));
         rows.put("the same with taskrunner's JVM options", jvm(stock, "stock"));
         rows.put("taskrunner-batch, plain jars: run of `true`", join(request(plain, "batch"), "--repository", few));
-        rows.put("taskrunner-batch, installed: run of `true`", join(request(List.of(installedBatch), "batch"), "--repository", few));
+        rows.put("taskrunner-batch, installed: run of `true`",
+            join(request(List.of(installedBatch), "batch"), "--repository", few));
         table(rows, rounds);
         run(join(request(plain, "batch"), "--repository", many));
         fill(many);
         rows.clear();
         for (String[] repository : new String[][] {{"few executions", few}, {MANY + " executions", many}}) {
-            rows.put("installed, " + repository[0] + ": run of `true`", join(request(List.of(installedBatch), "batch"), "--repository", repository[1]));
-            rows.put("installed, " + repository[0] + ": history --limit 20", List.of(installedBatch, "history", "--limit", "20", "--repository",
+            rows.put("installed, " + repository[0] + ": run of `true`",
+                join(request(List.of(installedBatch), "batch"), "--repository", repository[1]));
+            rows.put("installed, " + repository[0] + ": history --limit 20",
+                List.of(installedBatch, "history", "--limit", "20", "--repository",
                 repository[1]));
         }
         table(rows, rounds);
@@ -155,14 +166,19 @@ public class bench {
 
     /** Copies the one execution that the database holds, with its four steps. */
     private static void fill(String url) throws SQLException {
-        try (Connection connection = DriverManager.getConnection(url); Statement statement = connection.createStatement()) {
+        try (Connection connection = DriverManager.getConnection(url); Statement statement =
+            connection.createStatement()) {
             connection.setAutoCommit(false);
-            String numbers = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < " + (MANY + 1) + ") ";
-            for (String[] table : new String[][] {{"job_instance", "jobinstanceid", ""}, {"job_execution", "jobexecutionid", "jobinstanceid"},
-                {"step_execution", "stepexecutionid", "jobexecutionid"}, {"taskrunner_execution", "job_execution_id", "run_id"}}) {
+            String numbers = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < " + (MANY + 1)
+                + ") ";
+            for (String[] table : new String[][] {{"job_instance", "jobinstanceid", ""},
+                {"job_execution", "jobexecutionid", "jobinstanceid"},
+                {"step_execution", "stepexecutionid", "jobexecutionid"},
+                {"taskrunner_execution", "job_execution_id", "run_id"}}) {
                 List<String> columns = new ArrayList<>();
                 List<String> values = new ArrayList<>();
-                try (ResultSet found = statement.executeQuery("SELECT name FROM pragma_table_info('" + table[0] + "')")) {
+                try (ResultSet found = statement.executeQuery("SELECT name FROM pragma_table_info('" + table[0]
+                    + "')")) {
                     while (found.next()) {
                         String name = found.getString(1);
                         if (!table[0].equals("step_execution") || !name.equals(table[1])) {
@@ -171,7 +187,8 @@ public class bench {
                         }
                     }
                 }
-                statement.executeUpdate("INSERT INTO " + table[0] + " (" + String.join(", ", columns) + ") " + numbers + "SELECT "
+                statement.executeUpdate("INSERT INTO " + table[0] + " (" + String.join(", ", columns) + ") " + numbers
+                    + "SELECT "
                     + String.join(", ", values) + " FROM n, " + table[0] + " t");
             }
             connection.commit();
@@ -185,7 +202,8 @@ public class bench {
     }
 
     private static List<String> request(List<String> program, String lock) {
-        return join(program, "--command", "true", "--lockfile", FOLDER + "/" + lock + ".lock", "--threshold", "1000000", "--counter-file",
+        return join(program, "--command", "true", "--lockfile", FOLDER + "/" + lock + ".lock", "--threshold", "1000000",
+            "--counter-file",
             FOLDER + "/" + lock + ".count");
     }
 
@@ -224,13 +242,16 @@ public class bench {
             line.set(line.indexOf("--command") + 1, "sleep 1.5");
             rows.put((plain ? "plain jar" : "installed") + ", waiting", line);
         }
-        List<String> audited = join(request(List.of(installedBatch), "batch"), "--repository", "jdbc:sqlite:" + FOLDER + "/few" + feature + ".db");
+        List<String> audited = join(request(List.of(installedBatch), "batch"), "--repository", "jdbc:sqlite:" + FOLDER
+            + "/few" + feature + ".db");
         audited.set(audited.indexOf("--command") + 1, "sleep 1.5");
         rows.put("taskrunner-batch, installed, waiting", audited);
         double floor = 0;
-        System.out.printf("%n| JDK %-41d | resident MiB | threads | ratio |%n|%s|---|---|---|%n", feature, "-".repeat(47));
+        System.out.printf("%n| JDK %-41d | resident MiB | threads | ratio |%n|%s|---|---|---|%n", feature,
+            "-".repeat(47));
         for (Map.Entry<String, List<String>> row : rows.entrySet()) {
-            ProcessBuilder builder = new ProcessBuilder(row.getValue()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD);
+            ProcessBuilder builder = new ProcessBuilder(row.getValue()).redirectErrorStream(true)
+                .redirectOutput(ProcessBuilder.Redirect.DISCARD);
             builder.environment().put("XDG_STATE_HOME", FOLDER.toString());
             Process process = builder.start();
             Thread.sleep(1200);
@@ -245,7 +266,8 @@ public class bench {
             }
             process.waitFor();
             floor = floor == 0 ? mebibytes : floor;
-            System.out.printf("| %-45s | %12.1f | %7s | %5.2f |%n", row.getKey(), mebibytes, threads, mebibytes / floor);
+            System.out.printf("| %-45s | %12.1f | %7s | %5.2f |%n", row.getKey(), mebibytes, threads,
+                mebibytes / floor);
         }
     }
 
@@ -263,14 +285,16 @@ public class bench {
             contender.waitFor();
         }
         double seconds = (System.nanoTime() - start) / 1e9;
-        System.out.printf("%nJDK %d: 50 contenders at once counted %s in %.1f s, %.0f a second%n", feature, Files.readString(counter).strip(),
+        System.out.printf("%nJDK %d: 50 contenders at once counted %s in %.1f s, %.0f a second%n", feature,
+            Files.readString(counter).strip(),
             seconds, 50 / seconds);
     }
 
     /** @return milliseconds from the start to the end of the process */
     private static double run(List<String> line) throws IOException, InterruptedException {
         long start = System.nanoTime();
-        ProcessBuilder builder = new ProcessBuilder(line).directory(FOLDER.toFile()).redirectOutput(FOLDER.resolve("out").toFile())
+        ProcessBuilder builder = new ProcessBuilder(line).directory(FOLDER.toFile())
+            .redirectOutput(FOLDER.resolve("out").toFile())
             .redirectError(FOLDER.resolve("err").toFile());
         builder.environment().put("XDG_DATA_HOME", FOLDER + "/data" + line.get(0).hashCode());
         builder.environment().put("XDG_STATE_HOME", FOLDER.toString());

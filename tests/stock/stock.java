@@ -28,11 +28,15 @@ import jakarta.enterprise.context.Dependent;
 import jakarta.inject.Named;
 import org.jberet.runtime.JobExecutionImpl;
 
-/** What {@code bench.java} compares taskrunner-batch with: JBeret SE as its user guide sets it up, with an H2 file and Weld's discovery. */
+/**
+ * What {@code bench.java} compares taskrunner-batch with: JBeret SE as its user guide sets it up, with an H2 file and
+ * Weld's discovery.
+ */
 public class stock {
     public static void main(String[] args) throws Exception {
         JobOperator operator = BatchRuntime.getJobOperator();
-        JobExecutionImpl execution = (JobExecutionImpl) operator.getJobExecution(operator.start("stock", new Properties()));
+        long id = operator.start("stock", new Properties());
+        JobExecutionImpl execution = (JobExecutionImpl) operator.getJobExecution(id);
         execution.awaitTermination(60, TimeUnit.SECONDS);
         System.exit(execution.getBatchStatus() == BatchStatus.COMPLETED ? 0 : 1);
     }
