@@ -1,14 +1,11 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assertions.fail;
 
-import java.net.InetAddress;
-import java.net.ServerSocket;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.Connection;
-import java.sql.DriverManager;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -20,101 +17,22 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInfo;
 
-/**
- * What the audit trail promises, kept by a PostgreSQL server of the tests' own. Needs Debian's postgresql, and root.
- */
+/** What the audit trail promises, kept by a PostgreSQL server. */
 @Concurrent
 class BatchPostgresTest extends BatchTest {
-    private static final String PASSWORD = "it's a: \\secret";
-    private static Server server;
+    private static TestPostgres server;
 
     private String database;
 
-    /**
-     * A server on a free port of the loopback interface, its data in a directory of its own, run by the user
-     * postgres.
-     */
-    private static final class Server {
-        final Path directory;
-        final int port;
-        private final Path programs;
-
-        Server() throws Exception {
-            try (Stream<Path> versions = Files.isDirectory(Path.of("/usr/lib/postgresql"))
-                ? Files.list(Path.of("/usr/lib/postgresql"))
-                    : Stream.empty()) {
-                programs = versions.map(version -> version.resolve("bin"))
-                    .filter(bin -> Files.isExecutable(bin.resolve("initdb")))
-                    .max(java.util.Comparator.comparing(Path::toString))
-                    .orElseGet(() -> fail("no /usr/lib/postgresql/*/bin/initdb: install Debian's package postgresql for this test"));
-            }
-            directory = Files.createTempDirectory("taskrunner-postgres");
-            try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-                port = free.getLocalPort();
-            }
-            Path password = Files.writeString(directory.resolve("password"), PASSWORD + "\n");
-            shell("chown -R postgres \"$1\"", directory.toString());
-            asPostgres("initdb", "-D", directory + "/data", "-A", "scram-sha-256", "-U", "postgres", "--pwfile="
-                + password, "-E", "UTF8",
-                "--locale=C.UTF-8", "--no-sync");
-            start();
-        }
-
-        void start() {
-            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-l", directory + "/log", "-o", "-p " + port
-                + " -c listen_addresses=127.0.0.1"
-                + " -c unix_socket_directories=" + directory + " -c fsync=off", "start");
-        }
-
-        /** @param mode fast (connections are ended) or immediate (as in a crash) */
-        void stop(String mode) {
-            asPostgres("pg_ctl", "-w", "-D", directory + "/data", "-m", mode, "stop");
-        }
-
-        private void asPostgres(String program, String... arguments) {
-            List<String> line = new ArrayList<>(List.of("setpriv", "--reuid=postgres", "--regid=postgres",
-                "--init-groups",
-                programs.resolve(program).toString()));
-            line.addAll(List.of(arguments));
-            execute(line);
-        }
-
-        private void execute(List<String> line) {
-            new Program(directory, line.toArray(String[]::new)).in(directory).run().exitedWith(0);
-        }
-
-        void createDatabase(String name) throws Exception {
-            try (Connection connection = connect("postgres")) {
-                connection.createStatement().execute("CREATE DATABASE " + name);
-            }
-        }
-
-        void remove() {
-            stop("immediate");
-            Project.deleteTree(directory);
-        }
-
-        void shell(String command, String... arguments) {
-            List<String> line = new ArrayList<>(List.of("sh", "-c", command, "sh"));
-            line.addAll(List.of(arguments));
-            execute(line);
-        }
-
-        Connection connect(String database) throws Exception {
-            return DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + port + "/" + database, "postgres",
-                PASSWORD);
-        }
-    }
-
     @BeforeAll
-    static void startServer() throws Exception {
-        server = new Server();
+    static void startServer() throws IOException {
+        server = new TestPostgres();
     }
 
     @AfterAll
     static void stopServer() {
         if (server != null) {
-            server.remove();
+            server.close();
         }
     }
 
@@ -123,13 +41,11 @@ class BatchPostgresTest extends BatchTest {
         database = test.getTestMethod().orElseThrow().getName().toLowerCase(java.util.Locale.ROOT);
         database = database.substring(0, Math.min(60, database.length()));
         server.createDatabase(database);
-        batch = repository(server).env("PGPASSWORD", PASSWORD);
+        batch = repository(server).env("PGPASSWORD", TestPostgres.PASSWORD);
     }
 
-    private BatchTask repository(Server server) {
-        return new BatchTask(task).env("TASKRUNNER_REPOSITORY", "jdbc:postgresql://127.0.0.1:" + server.port + "/"
-            + database)
-            .env("PGUSER", "postgres");
+    private BatchTask repository(TestPostgres server) {
+        return new BatchTask(task).env("TASKRUNNER_REPOSITORY", server.url(database)).env("PGUSER", TestPostgres.USER);
     }
 
     private List<String> query(String sql) throws Exception {
@@ -151,7 +67,8 @@ class BatchPostgresTest extends BatchTest {
     @Test
     void eightProcessesOf20RequestsLeave160Rows() throws Exception {
         BatchAuditTest.assertAllKept(batch);
-        assertEquals(List.of("0"), query("SELECT count(*) FROM step_execution WHERE endtime IS NULL OR batchstatus NOT IN ('COMPLETED', 'FAILED')"));
+        assertEquals(List.of("0"), query("SELECT count(*) FROM step_execution WHERE endtime IS NULL"
+            + " OR batchstatus NOT IN ('COMPLETED', 'FAILED')"));
     }
 
     @Test
@@ -198,10 +115,9 @@ class BatchPostgresTest extends BatchTest {
 
     @Test
     void rowArrivesWhenTheServerIsBack() throws Exception {
-        Server server = new Server();
-        try {
+        try (TestPostgres server = new TestPostgres()) {
             server.createDatabase(database);
-            BatchTask batch = repository(server).env("PGPASSWORD", PASSWORD);
+            BatchTask batch = repository(server).env("PGPASSWORD", TestPostgres.PASSWORD);
             BatchTask other = batch.other(directory.resolve("other"));
             Running spooling = batch.hold();
             Running waiting = other.hold();
@@ -222,8 +138,6 @@ class BatchPostgresTest extends BatchTest {
             assertEquals(List.of("acquireLock COMPLETED ACQUIRED", "resetCounter COMPLETED RESET",
                 "runCommand COMPLETED SUCCEEDED",
                 "releaseLock COMPLETED RELEASED"), BatchTask.steps(batch.show(2)));
-        } finally {
-            server.remove();
         }
     }
 
@@ -234,7 +148,7 @@ class BatchPostgresTest extends BatchTest {
             .errContains("PGPASSWORD or ~/.pgpass").errHasNo("sesame");
         task.assertDidNotRun();
         Path pgpass = Files.writeString(directory.resolve("pgpass"), "127.0.0.1:" + server.port + ":*:postgres:"
-            + PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n");
+            + TestPostgres.PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n");
         Files.setPosixFilePermissions(pgpass, java.nio.file.attribute.PosixFilePermissions.fromString("rw-------"));
         repository(server).env("PGPASSFILE", pgpass.toString()).request("true").run().exitedWith(0);
         assertEquals(List.of("1"), query("SELECT count(*) FROM taskrunner_execution"));

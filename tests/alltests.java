@@ -14,6 +14,7 @@
 //SOURCES Running.java
 //SOURCES Result.java
 //SOURCES TestTask.java
+//SOURCES TestPostgres.java
 //SOURCES JsonText.java
 //SOURCES Concurrent.java
 //SOURCES *Test.java
