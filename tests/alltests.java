@@ -9,6 +9,7 @@
 //DEPS commons-io:commons-io:2.20.0
 //SOURCES ../taskrunner.java
 //SOURCES ../batch/taskrunnerbatch.java
+//SOURCES Machine.java
 //SOURCES Project.java
 //SOURCES Program.java
 //SOURCES Running.java
@@ -20,6 +21,7 @@
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
+import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -47,18 +49,13 @@ import org.junit.platform.launcher.listeners.TestExecutionSummary;
  * A class that fails as a whole, a test that was skipped and a run without tests count as failures.
  */
 public class alltests {
+    private static final String READY = "alltests.ready";
     private static final Duration SLOW = Duration.ofSeconds(10);
     private static final int MAX_MESSAGE = 4000;
 
     public static void main(String[] args) throws Exception {
-        if (!System.getProperty("sun.jnu.encoding").equals("UTF-8")) {
-            // some tests start programs with arguments that only such a locale carries
-            List<String> again = new ArrayList<>(List.of(ProcessHandle.current().info().command().orElseThrow(), "-cp",
-                System.getProperty("java.class.path"), "alltests"));
-            again.addAll(List.of(args));
-            ProcessBuilder builder = new ProcessBuilder(again).inheritIO();
-            builder.environment().put("LC_ALL", "C.UTF-8");
-            System.exit(builder.start().waitFor());
+        if (!Boolean.getBoolean(READY)) {
+            System.exit(runOnFitMachine(args));
         }
         Path ownJar = Path.of(alltests.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         LauncherDiscoveryRequestBuilder request = LauncherDiscoveryRequestBuilder.request()
@@ -80,6 +77,21 @@ public class alltests {
         Progress progress = new Progress();
         launcher.execute(request.build(), summary, progress);
         System.exit(report(summary.getSummary(), progress));
+    }
+
+    /** Runs the tests in a JVM of its own where they have root's rights and a locale that encodes their arguments. */
+    private static int runOnFitMachine(String... args) throws IOException, InterruptedException {
+        try {
+            Machine.install();
+            List<String> command = new ArrayList<>(Machine.asRoot());
+            command.addAll(List.of(ProcessHandle.current().info().command().orElseThrow(), "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC", "-D" + READY + "=true", "-cp", System.getProperty("java.class.path"), "alltests"));
+            command.addAll(List.of(args));
+            return Machine.builder(command).inheritIO().start().waitFor();
+        } catch (Machine.Unfit e) {
+            System.out.println("alltests: " + e.getMessage() + "\n0 passed, 1 failed");
+            return 1;
+        }
     }
 
     private static int report(TestExecutionSummary summary, Progress progress) {
