@@ -11,17 +11,17 @@ import java.util.stream.Stream;
 /** What the tests need of the machine beside a JDK and JBang, and how they get it. */
 final class Machine {
     /** Programs, each with Debian's package. */
-    private static final Map<String, String> PROGRAMS = new TreeMap<>(Map.of(
-        "curl", "curl",
-        "mount", "mount",
-        "mvn", "maven",
-        "perl", "perl",
-        "ps", "procps",
-        "script", "bsdutils",
-        "setpriv", "util-linux",
-        "strace", "strace",
-        "systemd-analyze", "systemd",
-        "unshare", "util-linux"));
+    private static final Map<String, String> PROGRAMS = new TreeMap<>(Map.ofEntries(
+        Map.entry("curl", "curl"),
+        Map.entry("mount", "mount"),
+        Map.entry("mvn", "maven"),
+        Map.entry("perl", "perl"),
+        Map.entry("ps", "procps"),
+        Map.entry("script", "bsdutils"),
+        Map.entry("setpriv", "util-linux"),
+        Map.entry("strace", "strace"),
+        Map.entry("systemd-analyze", "systemd"),
+        Map.entry("unshare", "util-linux")));
 
     /** Where programs for root are, which are not on every user's PATH. */
     private static final String PATH = System.getenv("PATH") + ":/usr/sbin:/sbin";
