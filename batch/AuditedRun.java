@@ -110,9 +110,19 @@ final class AuditedRun {
         }
         int exitStatus = execution.finish(notices(undelivered == null));
         if (undelivered == null || retry(ended, spooled)) {
-            Spool.deliver(repository);
+            tidy();
         }
         return exitStatus;
+    }
+
+    /** What others have left for this user on this host to do. */
+    private void tidy() {
+        Spool.deliver(repository);
+        try {
+            Operations.deleteOutputs(repository);
+        } catch (RepositoryException e) {
+            execution.log.debug("purge", e.getMessage());
+        }
     }
 
     /**

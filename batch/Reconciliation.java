@@ -80,7 +80,8 @@ final class Reconciliation {
 
     /** Whether an outcome that could not be delivered would be seen here. */
     private static boolean isOwn(RequestRow run) {
-        return run.user().equals(Requester.user()) && run.host().equals(Host.name());
+        boolean here = run.host().equals(Host.name()) || isOfThisBoot(run) && run.pidNamespace().equals(Host.pidNamespace());
+        return here && run.user().equals(Requester.user());
     }
 
     private static boolean isOfThisBoot(RequestRow run) {

@@ -108,11 +108,9 @@ final class Reports {
         }
     }
 
-    private static int flushed(PrintStream utf8) throws TaskException {
-        if (utf8.checkError() || System.out.checkError()) {
-            throw TaskException.io("cannot write to stdout", null);
-        }
-        return ExitStatus.OK;
+    private static int flushed(PrintStream utf8) {
+        utf8.flush();
+        return taskrunner.printed(ExitStatus.OK, taskrunnerbatch.COMMANDS);
     }
 
     /** The first one is the default. */

@@ -1,11 +1,13 @@
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -14,6 +16,7 @@ import java.sql.Statement;
 import java.time.Duration;
 import java.util.List;
 import java.util.Properties;
+import java.util.zip.CRC32;
 
 /** An embedded database in write-ahead mode, for any number of processes of one machine; not on a network file system. */
 record Sqlite(Path file, Path stateDirectory) implements Database {
@@ -21,17 +24,25 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     /** SQLITE_OPEN_READWRITE without SQLITE_OPEN_CREATE: one that is gone is not made anew behind a run's back. */
     private static final String OPEN_READ_WRITE = "2";
 
+    /** SQLITE_OPEN_READONLY and SQLITE_OPEN_URI. */
+    private static final String OPEN_READ_ONLY_URI = "65";
+
     /** In WAL mode a commit is one fsync, of the log, when {@code synchronous} is FULL. */
     @Override
     public Connection connect(Duration patience) throws SQLException {
         Properties settings = new Properties();
-        settings.setProperty("open_mode", OPEN_READ_WRITE);
+        boolean unused = !Files.isWritable(file) && Files.notExists(file.resolveSibling(file.getFileName() + "-wal"));
+        settings.setProperty("open_mode", unused ? OPEN_READ_ONLY_URI : OPEN_READ_WRITE);
         settings.setProperty("busy_timeout", Long.toString(Math.max(100, patience.toMillis())));
-        settings.setProperty("journal_mode", "WAL");
+        if (!unused) {
+            settings.setProperty("journal_mode", "WAL");
+        }
         settings.setProperty("synchronous", "FULL");
         settings.setProperty("foreign_keys", "true");
         settings.setProperty("transaction_mode", "IMMEDIATE");
-        return new org.sqlite.JDBC().connect(PREFIX + file, settings);
+        // who may only read cannot make the log that write-ahead mode needs: without one nobody writes, and nothing changes
+        return new org.sqlite.JDBC().connect(PREFIX + (unused ? file.toUri().toString().replace("file:///", "file:/")
+            + "?immutable=1" : file), settings);
     }
 
     @Override
@@ -180,7 +191,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
 
     /**
      * The driver unpacks its native library into the temporary directory at each start and leaves it there when the process is
-     * killed. Unpacked once into the state directory it is neither left behind nor unpacked again.
+     * killed. Unpacked once into the state directory, under a name that tells its checksum, it is neither left behind nor
+     * unpacked again; one that was damaged since would crash the JVM, and is unpacked anew.
      */
     private void unpackLibrary() {
         if (System.getProperty("org.sqlite.lib.path") != null) {
@@ -188,25 +200,46 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
         }
         String system = org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS();
         String name = org.sqlite.util.LibraryLoaderUtil.getNativeLibName();
-        Path directory = stateDirectory.resolve("lib").resolve("sqlite-" + org.sqlite.SQLiteJDBCLoader.getVersion() + "-" + system.replace('/', '-'));
-        Path library = directory.resolve(name);
+        Path directory = stateDirectory.resolve("lib").resolve("sqlite-" + org.sqlite.SQLiteJDBCLoader.getVersion() + "-"
+            + system.replace('/', '-'));
         try {
-            if (!Files.isRegularFile(library, LinkOption.NOFOLLOW_LINKS)) {
-                Database.makePrivateDirectory(directory);
-                Path unpacked = Files.createTempFile(directory, name, ".tmp", Database.permissions("rw-------"));
+            Database.makePrivateDirectory(directory);
+            Path library = null;
+            try (DirectoryStream<Path> unpacked = Files.newDirectoryStream(directory, "*-" + name)) {
+                for (Path each : unpacked) {
+                    if (each.endsWith(checksum(Files.readAllBytes(each)) + "-" + name)) {
+                        library = each;
+                    }
+                }
+            }
+            if (library == null) {
                 try (InputStream in = Sqlite.class.getResourceAsStream("/org/sqlite/native/" + system + "/" + name)) {
-                    Files.write(unpacked, in.readAllBytes());
-                    Files.move(unpacked, library, StandardCopyOption.ATOMIC_MOVE);
-                } finally {
-                    Files.deleteIfExists(unpacked);
+                    library = unpack(in.readAllBytes(), directory, name);
                 }
             }
             System.setProperty("org.sqlite.lib.path", directory.toString());
-            System.setProperty("org.sqlite.lib.name", name);
+            System.setProperty("org.sqlite.lib.name", library.getFileName().toString());
         } catch (IOException | RuntimeException e) {
             // the driver unpacks it itself then, as it does by default
-            System.clearProperty("org.sqlite.lib.path");
         }
+    }
+
+    private static Path unpack(byte[] bytes, Path directory, String name) throws IOException {
+        Path library = directory.resolve(checksum(bytes) + "-" + name);
+        Path temporary = Files.createTempFile(directory, name, ".tmp", Database.permissions("rw-------"));
+        try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
+            RegularFiles.append(channel, bytes);
+            channel.force(true);
+            return Files.move(temporary, library, StandardCopyOption.ATOMIC_MOVE);
+        } finally {
+            Files.deleteIfExists(temporary);
+        }
+    }
+
+    private static String checksum(byte[] bytes) {
+        CRC32 sum = new CRC32();
+        sum.update(bytes);
+        return Long.toHexString(sum.getValue());
     }
 
     /** By the result codes of https://www.sqlite.org/rescode.html, which the driver has as vendor codes. */
@@ -223,7 +256,7 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
                 + " 'PRAGMA integrity_check'";
             case 13 -> "the disk is full: see df " + file.getParent();
             case 3, 14, 23 -> "see that this user may read and write " + file + " and its directory";
-            default -> "check that " + file.getParent() + " is a directory of yours on a local disk, or name another with"
+            default -> "name a file in a directory of yours, on a local disk, with"
                 + " --repository";
         };
     }
