@@ -49,6 +49,9 @@ sealed interface Database permits Sqlite, Postgres {
     /** A query for the ids {@code instance_id} and {@code execution_id} of the next rows of JBeret's tables. */
     Sql nextIds();
 
+    /** Whether what is committed from now on, and all before it, survives a power failure at once. */
+    void makeDurable(Connection connection, boolean durable) throws SQLException;
+
     /** Runs the statements in one transaction, or in that of the caller; durable once it has committed. */
     void write(Connection connection, List<Sql> statements) throws SQLException;
 

@@ -170,6 +170,11 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         return url;
     }
 
+    /** Nothing to do: its commits are. */
+    @Override
+    public void makeDurable(Connection connection, boolean durable) {
+    }
+
     @Override
     public boolean isServer() {
         return true;

@@ -100,10 +100,22 @@ final class Repository implements AutoCloseable {
     /**
      * Writes the job execution of a request, and a job instance unless it is a restart; returns the execution's id.
      *
+     * @param waits false when the next write, which comes before anything is run, makes this one durable as well
      * @throws RepositoryException when it is a restart of an execution that must not be restarted, too
      */
-    long request(RequestRow request) throws RepositoryException {
-        return inTransaction(connection -> {
+    long request(RequestRow request, boolean waits) throws RepositoryException {
+        return read(connection -> {
+            database.makeDurable(connection, waits);
+            try {
+                return request(connection, request);
+            } finally {
+                database.makeDurable(connection, true);
+            }
+        });
+    }
+
+    private long request(Connection within, RequestRow request) throws SQLException, RepositoryException {
+        return inTransaction(within, connection -> {
             Long instance = request.restartedFrom() == null ? null
                 : checkRestartable(connection, request.restartedFrom(), request.host());
             Row ids = database.nextIds().rows(connection).get(0);
@@ -463,17 +475,19 @@ final class Repository implements AutoCloseable {
 
     /** Runs the work in one transaction. */
     private <T> T inTransaction(Work<T> work) throws RepositoryException {
-        return read(connection -> {
-            connection.setAutoCommit(false);
-            try {
-                T result = work.run(connection);
-                connection.commit();
-                return result;
-            } finally {
-                connection.rollback();
-                connection.setAutoCommit(true);
-            }
-        });
+        return read(connection -> inTransaction(connection, work));
+    }
+
+    private static <T> T inTransaction(Connection connection, Work<T> work) throws SQLException, RepositoryException {
+        connection.setAutoCommit(false);
+        try {
+            T result = work.run(connection);
+            connection.commit();
+            return result;
+        } finally {
+            connection.rollback();
+            connection.setAutoCommit(true);
+        }
     }
 
     /** Runs the work, again and again when what stands against it may pass within {@link #patience}. */

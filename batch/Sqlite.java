@@ -64,6 +64,13 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     }
 
     @Override
+    public void makeDurable(Connection connection, boolean durable) throws SQLException {
+        try (Statement statement = connection.createStatement()) {
+            statement.execute("PRAGMA synchronous = " + (durable ? "FULL" : "NORMAL"));
+        }
+    }
+
+    @Override
     public boolean isServer() {
         return false;
     }

@@ -259,7 +259,8 @@ public class taskrunnerbatch {
         AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory,
             arguments.number("--notify-after", 1, 1000, 1));
         execution.stopOnSignals();
-        return run.run(new JobRunner(beans), repository.request(row));
+        return run.run(new JobRunner(beans), repository.request(row,
+            !execution.request.wait.isZero()));
     }
 
     private static int restart(Arguments arguments) throws TaskException {
