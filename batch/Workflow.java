@@ -22,7 +22,10 @@ public final class Workflow {
 
     private static final int MAX_EXIT_STATUS = 250;
 
-    /** Finds the run that the steps work on, and releases the lock when no step could: STOP takes no transition. */
+    /**
+     * Finds the run that the steps work on, releases the lock when no step could, since STOP takes no transition, and gives the
+     * job the exit status of the outcome, which runtimes make up in different ways.
+     */
     @Named("executionListener")
     @Dependent
     public static class ExecutionListener implements JobListener {
@@ -40,7 +43,12 @@ public final class Workflow {
 
         @Override
         public void afterJob() {
-            AuditedRun.of(run).releaseLock();
+            AuditedRun ended = AuditedRun.of(run);
+            ended.releaseLock();
+            Outcome outcome = ended.execution.outcome();
+            if (outcome != null) {
+                job.setExitStatus(AuditedRun.exitStatus(outcome));
+            }
         }
     }
 
@@ -174,6 +182,7 @@ public final class Workflow {
         }
     }
 
+    /** The batch status that the job ends with. */
     @Named("outcome")
     @Dependent
     public static class OutcomeDecision implements Decider {
@@ -182,7 +191,8 @@ public final class Workflow {
 
         @Override
         public String decide(StepExecution[] steps) {
-            return AuditedRun.exitStatus(((AuditedRun) job.getTransientUserData()).execution.outcome());
+            AuditedRun run = (AuditedRun) job.getTransientUserData();
+            return run.batchStatus(run.execution.outcome());
         }
     }
 
