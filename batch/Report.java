@@ -1,0 +1,519 @@
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.StringWriter;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+import freemarker.core.TemplateClassResolver;
+import freemarker.template.Configuration;
+import freemarker.template.TemplateException;
+import freemarker.template.Version;
+
+/**
+ * The audit trail as one page of HTML that needs nothing else. Everything that was stored passes through {@link ReportText}, which makes
+ * it visible, and through the template, which escapes it; no other way leads into the page.
+ */
+final class Report {
+    /**
+     * What the page is about.
+     *
+     * @param since milliseconds since 1970, or null for all
+     * @param until milliseconds since 1970: the end of the window, and the time for which the page tells whether something is wrong
+     * @param filters in words, or empty
+     * @param output whether the last lines of outputs are shown
+     */
+    record Scope(Long since, long until, String filters, boolean output, String repository, String version, long made) {
+    }
+
+    public record Tile(String value, String name, String symbol) {
+    }
+
+    /** @param href the id of the task's part of the page, or null */
+    public record Alert(String symbol, String word, String task, String href, List<Trouble> troubles) {
+    }
+
+    /** @param at where the command is to be given */
+    public record Trouble(String at, String reason, String command) {
+    }
+
+    public record Task(String href, String name, String symbol, String state, String lockFile, String command, String hosts, String users,
+                       List<Tile> facts, List<ReportChart.Glyph> strip, ReportChart.Durations durations) {
+    }
+
+    /** @param details or null where there are none, or no room for them */
+    public record Row(long id, String symbol, String task, String host, String user, String start, String duration, String batchStatus,
+                      String exitStatus, String contentions, Details details) {
+    }
+
+    public record Details(String summary, List<Fact> facts, String output) {
+    }
+
+    public record Fact(String name, String value) {
+    }
+
+    private static final int MAX_BYTES = 1_000_000;
+    /** So many rows are read whole; no page has room for more. */
+    private static final int MAX_ROWS = 8_000;
+    private static final int MAX_TASKS = 200;
+    private static final int MAX_ALERTS = 100;
+    private static final int MAX_TROUBLES = 5;
+    private static final int OUTPUT_LINES = 10;
+    private static final int ROW_MARKUP = 75;
+    private static final int DETAILS_MARKUP = 60;
+    private static final int[] NAME_LENGTHS = {40, 20, 12};
+    private static final long DAY = 24 * 60 * 60 * 1000L;
+    private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
+        ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
+
+    private final ReportSource source;
+    private final Scope scope;
+    private final Map<String, ReportTask> tasks = new LinkedHashMap<>();
+    private final List<ReportRow> rows = new ArrayList<>();
+    private final Map<String, String> known = new HashMap<>();
+    private final Map<ReportTask, List<ReportTask.Concern>> concerns = new LinkedHashMap<>();
+    private long executions;
+    private long earliest = Long.MAX_VALUE;
+
+    private Report(ReportSource source, Scope scope) {
+        this.source = source;
+        this.scope = scope;
+    }
+
+    /** The page, at most {@value #MAX_BYTES} bytes in UTF-8. */
+    static byte[] page(ReportSource source, Scope scope) throws TaskException {
+        Report report = new Report(source, scope);
+        report.read();
+        int budget = MAX_BYTES;
+        while (true) {
+            byte[] page = report.render(budget);
+            if (page.length <= MAX_BYTES) {
+                return page;
+            }
+            budget -= page.length - MAX_BYTES + MAX_BYTES / 50;
+        }
+    }
+
+    // What was stored
+
+    private void read() throws TaskException {
+        source.executions(row -> {
+            executions++;
+            earliest = Math.min(earliest, Math.max(row.requested(), scope.since() == null ? 0 : scope.since()));
+            task(row).add(row, true);
+            if (rows.size() < MAX_ROWS) {
+                rows.add(row);
+            }
+        });
+        source.before(row -> task(row).add(row, false));
+        name();
+        List<ReportTask> inOrder = new ArrayList<>(tasks.values());
+        Map<ReportTask, List<ReportTask.Concern>> found = new HashMap<>();
+        inOrder.forEach(task -> found.put(task, task.concerns(scope.until())));
+        inOrder.sort(Comparator.comparing((ReportTask task) -> found.get(task).isEmpty() ? Integer.MAX_VALUE
+            : found.get(task).get(0).need().ordinal())
+            .thenComparing(task -> task.name).thenComparing(task -> task.lockFile));
+        inOrder.forEach(task -> concerns.put(task, found.get(task)));
+    }
+
+    private ReportTask task(ReportRow row) {
+        return tasks.computeIfAbsent(row.lockFile(), ReportTask::new);
+    }
+
+    /** The file's name, with the directories before it that tell it from others. */
+    private void name() {
+        List<ReportTask> unnamed = new ArrayList<>(tasks.values());
+        for (int depth = 1; !unnamed.isEmpty(); depth++) {
+            Map<String, Integer> times = new HashMap<>();
+            for (ReportTask task : unnamed) {
+                task.name = end(task.lockFile, depth);
+                times.merge(task.name, 1, Integer::sum);
+            }
+            int tried = depth;
+            unnamed.removeIf(task -> times.get(task.name) == 1 || task.name.length() >= task.lockFile.length() || tried > 20);
+        }
+    }
+
+    private static String end(String path, int depth) {
+        int from = path.length();
+        for (int i = 0; i < depth && from > 0; i++) {
+            from = path.lastIndexOf('/', from - 1);
+        }
+        String name = path.substring(from < 0 || depth > 20 ? 0 : Math.min(path.length(), from + 1));
+        return name.endsWith(".lock") && name.length() > ".lock".length() ? name.substring(0, name.length() - ".lock".length()) : name;
+    }
+
+    // The page
+
+    private byte[] render(int budget) throws TaskException {
+        Map<String, Object> model = new HashMap<>();
+        String style = resource("report.css");
+        String script = resource("report.js");
+        model.put("style", style);
+        model.put("script", script);
+        model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
+            + "'; img-src data:; base-uri 'none'; form-action 'none'");
+        Pictures pictures = pictures(MAX_TASKS);
+        for (int count = MAX_TASKS / 2; pictures.cost() > budget / 2 && count > 0; count /= 2) {
+            pictures = pictures(count);
+        }
+        List<ReportTask> shown = List.copyOf(pictures.hrefs().keySet());
+        head(model);
+        alerts(model, pictures.hrefs());
+        model.put("timelines", pictures.timelines());
+        List<String> omitted = new ArrayList<>();
+        int left = budget - style.length() - script.length() - 20_000 - pictures.cost();
+        List<Row> page = rows(left, omitted);
+        Set<Long> ids = new HashSet<>();
+        page.forEach(row -> ids.add(row.id()));
+        List<Task> parts = new ArrayList<>();
+        for (ReportTask task : shown) {
+            parts.add(task(task, pictures.hrefs().get(task), pictures.durations().get(parts.size()), ids));
+        }
+        model.put("tasks", parts);
+        if (shown.size() < tasks.size()) {
+            omitted.add(tasks.size() - shown.size() + " of " + tasks.size() + " tasks are not shown one by one");
+        }
+        model.put("rows", page);
+        model.put("omitted", omitted);
+        return process(model).getBytes(StandardCharsets.UTF_8);
+    }
+
+    /** @param cost in bytes of the page, about */
+    private record Pictures(Map<ReportTask, String> hrefs, List<ReportChart.Durations> durations, List<ReportChart.Timeline> timelines, int cost) {
+    }
+
+    /** Of the first tasks. */
+    private Pictures pictures(int count) {
+        Map<ReportTask, String> hrefs = new LinkedHashMap<>();
+        concerns.keySet().stream().limit(count).forEach(task -> hrefs.put(task, "t" + hrefs.size()));
+        List<ReportChart.Timeline> timelines = timelines(hrefs);
+        int cost = timelines.stream().mapToInt(Report::cost).sum();
+        ReportChart chart = new ReportChart(begin(), scope.until());
+        List<ReportChart.Durations> charts = new ArrayList<>();
+        for (ReportTask task : hrefs.keySet()) {
+            ReportChart.Durations durations = chart.durations(task.runs, task.duration(50), task.duration(95));
+            charts.add(durations);
+            cost += 1500 + ReportChart.STRIP * 95 + (durations == null ? 0 : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
+        }
+        return new Pictures(hrefs, charts, timelines, cost);
+    }
+
+    /** Where pictures of the window begin: at its first execution. */
+    private long begin() {
+        return earliest == Long.MAX_VALUE ? scope.until() - DAY : earliest;
+    }
+
+    private static int cost(ReportChart.Timeline timeline) {
+        int cost = 1000;
+        for (ReportChart.Lane lane : timeline.lanes()) {
+            cost += 300;
+            for (ReportChart.HostRow row : lane.rows()) {
+                cost += 60 + row.glyphs().size() * 120 + row.paths().stream()
+                    .mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : path.title().length())).sum();
+            }
+        }
+        return cost;
+    }
+
+    private void head(Map<String, Object> model) {
+        long runs = 0;
+        long running = 0;
+        Map<ReportRow.Kind, Long> counts = new HashMap<>();
+        for (ReportTask task : tasks.values()) {
+            runs += task.runs.size();
+            task.runs.forEach(run -> counts.merge(run.kind(), 1L, Long::sum));
+            task.contentions.forEach(mark -> counts.merge(mark.kind(), 1L, Long::sum));
+        }
+        running = counts.getOrDefault(ReportRow.Kind.RUNNING, 0L);
+        long succeeded = counts.getOrDefault(ReportRow.Kind.SUCCEEDED, 0L);
+        long failed = counts.entrySet().stream().filter(count -> count.getKey().isFailure()).mapToLong(Map.Entry::getValue).sum();
+        long reported = counts.getOrDefault(ReportRow.Kind.REPORTED, 0L);
+        List<Tile> tiles = new ArrayList<>();
+        tiles.add(new Tile(Integer.toString(tasks.size()), tasks.size() == 1 ? "task" : "tasks", ""));
+        tiles.add(new Tile(grouped(runs), runs == 1 ? "run" : "runs", ""));
+        tiles.add(new Tile(runs == running ? "–" : 100 * succeeded / (runs - running) + " %", "succeeded", "s"));
+        tiles.add(new Tile(grouped(failed), "failed, timed out or killed", "f"));
+        tiles.add(new Tile(grouped(running), "running", "a"));
+        tiles.add(new Tile(grouped(counts.getOrDefault(ReportRow.Kind.CONTENDED, 0L) + reported), "contentions", "c"));
+        tiles.add(new Tile(grouped(reported), "reported", "r"));
+        model.put("tiles", executions == 0 ? List.of() : tiles);
+        model.put("kinds", List.of(LEGEND));
+        long needy = concerns.values().stream().filter(list -> !list.isEmpty()).count();
+        model.put("needy", needy);
+        model.put("well", tasks.size() - needy);
+        model.put("executions", executions);
+        model.put("window", scope.since() == null ? "until " + ReportText.time(scope.until()) + "Z" : ReportText.time(scope.since()) + "Z to "
+            + ReportText.time(scope.until()) + "Z");
+        model.put("now", scope.made() - scope.until() < DAY / 24);
+        model.put("until", ReportText.time(scope.until()) + "Z");
+        model.put("made", ReportText.time(scope.made()) + "Z");
+        model.put("filters", ReportText.line(scope.filters(), 400));
+        model.put("repository", ReportText.line(scope.repository(), 400));
+        model.put("version", scope.version());
+    }
+
+    private static String grouped(long number) {
+        return String.format(java.util.Locale.ROOT, "%,d", number);
+    }
+
+    private void alerts(Map<String, Object> model, Map<ReportTask, String> hrefs) {
+        List<Alert> alerts = new ArrayList<>();
+        for (Map.Entry<ReportTask, List<ReportTask.Concern>> entry : concerns.entrySet()) {
+            List<Trouble> troubles = new ArrayList<>();
+            for (ReportTask.Concern concern : entry.getValue()) {
+                troubles.add(new Trouble(ReportText.line(concern.at(), 60), ReportText.line(concern.reason(), 400),
+                    ReportText.line(concern.command(), 300)));
+            }
+            if (!troubles.isEmpty() && alerts.size() < MAX_ALERTS) {
+                ReportTask.Need need = entry.getValue().get(0).need();
+                alerts.add(new Alert(need.symbol, need.word(), ReportText.line(entry.getKey().name, 80), hrefs.get(entry.getKey()),
+                    troubles.subList(0, Math.min(MAX_TROUBLES, troubles.size()))));
+            }
+        }
+        model.put("alerts", alerts);
+    }
+
+    private List<ReportChart.Timeline> timelines(Map<ReportTask, String> hrefs) {
+        List<ReportChart.Timeline> timelines = new ArrayList<>();
+        if (scope.until() - begin() > 2 * DAY) {
+            timelines.add(new ReportChart(scope.until() - DAY, scope.until()).timeline("day", "The last 24 hours", hrefs));
+        }
+        timelines.add(new ReportChart(begin(), scope.until()).timeline("all", "The whole window", hrefs));
+        timelines.removeIf(timeline -> timeline.lanes().isEmpty());
+        return timelines;
+    }
+
+    private Task task(ReportTask task, String href, ReportChart.Durations durations, Set<Long> ids) {
+        List<Tile> facts = new ArrayList<>();
+        ReportTask.Mark last = task.runs.isEmpty() ? null : task.runs.get(0);
+        facts.add(new Tile(last == null ? "–" : ReportText.time(last.at()) + "Z", "last run", ""));
+        facts.add(new Tile(task.successRate() < 0 ? "–" : task.successRate() + " %", "succeeded", ""));
+        facts.add(new Tile(grouped(task.runs.size()), "runs", ""));
+        facts.add(new Tile(grouped(task.contentions.size()), "contentions", ""));
+        facts.add(new Tile(grouped(task.count(ReportRow.Kind.REPORTED)), "reported", ""));
+        facts.add(new Tile(task.duration(50) < 0 ? "–" : Text.duration(task.duration(50)), "median", ""));
+        facts.add(new Tile(task.duration(95) < 0 ? "–" : Text.duration(task.duration(95)), "95 % within", ""));
+        ReportRow.Kind kind = last == null ? ReportRow.Kind.CONTENDED : last.kind();
+        String state = last == null ? "no run in the window" : kind == ReportRow.Kind.FAILED ? "failed: " + ReportText.line(last.ending(), 30)
+            : kind.word();
+        return new Task(href, ReportText.line(task.name, 120), kind.symbol(), state, ReportText.line(task.lockFile, 300),
+            ReportText.lines(task.newest.command(), 400), listed(task.hosts), listed(task.users),
+            facts, ReportChart.strip(task.runs, ids), durations);
+    }
+
+    private static String listed(Set<String> names) {
+        StringBuilder list = new StringBuilder();
+        int number = 0;
+        for (String name : names) {
+            if (number++ == 16) {
+                return list.append(" and ").append(names.size() - 16).append(" more").toString();
+            }
+            list.append(number == 1 ? "" : ", ").append(ReportText.line(name, 40));
+        }
+        return list.toString();
+    }
+
+    // The executions
+
+    private List<Row> rows(int budget, List<String> omitted) throws TaskException {
+        List<Row> page = new ArrayList<>();
+        int left = budget;
+        for (int length : NAME_LENGTHS) {
+            page.clear();
+            left = budget;
+            for (ReportRow row : rows) {
+                Row shown = row(row, length, null);
+                left -= cost(shown);
+                page.add(shown);
+            }
+            if (left >= 0) {
+                break;
+            }
+        }
+        while (left < 0 && !page.isEmpty()) {
+            left += cost(page.remove(page.size() - 1));
+        }
+        if (page.size() < executions) {
+            omitted.add("the table shows the newest " + grouped(page.size()) + " of " + grouped(executions)
+                + " executions: the others are counted and drawn; a shorter window, --lockfile or --host shows them");
+        }
+        details(page, left, omitted);
+        return page;
+    }
+
+    private Row row(ReportRow row, int length, Details details) {
+        return new Row(row.id(), row.kind().symbol(), ReportText.line(tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
+            ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : Text.duration(row.duration()),
+            row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
+            row.contentions() == null ? "" : row.contentions().toString(), details);
+    }
+
+    private static int cost(Row row) {
+        return ROW_MARKUP + 20 + cost(row.task()) + cost(row.host()) + cost(row.user()) + row.duration().length() + row.batchStatus().length()
+            + row.exitStatus().length() + row.contentions().length();
+    }
+
+    /** In bytes, escaped. */
+    private static int cost(String text) {
+        int cost = 0;
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            cost += c == '<' || c == '>' ? 4 : c == '&' || c == '\'' ? 5 : c == '"' ? 6 : c < 0x80 ? 1 : c < 0x800 ? 2 : 3;
+        }
+        return cost;
+    }
+
+    /** First of what did not succeed, then of the rest, newest first, as long as there is room. */
+    private void details(List<Row> page, int budget, List<String> omitted) throws TaskException {
+        List<Integer> order = new ArrayList<>();
+        for (boolean eventful : new boolean[] {true, false}) {
+            for (int i = 0; i < page.size(); i++) {
+                if (eventful == isEventful(rows.get(i))) {
+                    order.add(i);
+                }
+            }
+        }
+        Map<Long, List<Long>> instances = new HashMap<>();
+        rows.forEach(row -> instances.computeIfAbsent(row.instance(), instance -> new ArrayList<>()).add(row.id()));
+        int left = budget;
+        int done = 0;
+        for (int from = 0; from < order.size() && left > 0; from += 200) {
+            List<Integer> some = order.subList(from, Math.min(order.size(), from + 200));
+            Map<Long, List<StepRow>> steps = source.steps(some.stream().map(i -> rows.get(i).id()).toList());
+            for (int i : some) {
+                Details details = details(rows.get(i), steps.getOrDefault(rows.get(i).id(), List.of()), instances);
+                left -= cost(details);
+                if (left < 0) {
+                    break;
+                }
+                page.set(i, row(page.get(i), details));
+                done++;
+            }
+        }
+        if (done < page.size()) {
+            omitted.add("the details of " + grouped(page.size() - done) + " executions, the oldest successful ones first:"
+                + " taskrunner-batch show ID tells them");
+        }
+    }
+
+    private static Row row(Row row, Details details) {
+        return new Row(row.id(), row.symbol(), row.task(), row.host(), row.user(), row.start(), row.duration(), row.batchStatus(), row.exitStatus(),
+            row.contentions(), details);
+    }
+
+    private static boolean isEventful(ReportRow row) {
+        return row.kind() != ReportRow.Kind.SUCCEEDED || row.restartedFrom() != null;
+    }
+
+    private static int cost(Details details) {
+        int cost = DETAILS_MARKUP + cost(details.summary()) + (details.output() == null ? 0 : 40 + cost(details.output()));
+        for (Fact fact : details.facts()) {
+            cost += 10 + fact.name().length() + cost(fact.value());
+        }
+        return cost;
+    }
+
+    private Details details(ReportRow row, List<StepRow> steps, Map<Long, List<Long>> instances) {
+        List<Fact> facts = new ArrayList<>();
+        String message = row.message() == null ? "" : row.message();
+        boolean succeeded = row.kind() == ReportRow.Kind.SUCCEEDED;
+        String summary = succeeded ? "succeeded" : message.isEmpty() ? row.kind().word() : ReportText.line(message, 90);
+        if (!succeeded && message.length() > 90) {
+            add(facts, "message", ReportText.line(message, 500));
+        }
+        add(facts, "evidence", row.evidence() == null ? null : ReportText.line(row.evidence(), 300));
+        add(facts, "holder met", row.holder() == null ? null : ReportText.line(row.holder(), 200));
+        if (!row.command().equals(tasks.get(row.lockFile()).newest.command())) {
+            add(facts, "command", ReportText.lines(row.command(), 300));
+        }
+        if (isEventful(row)) {
+            add(facts, "process exit", row.processExit() == null ? null : row.processExit().toString());
+            add(facts, "threshold", row.kind().isContention() ? Integer.toString(row.threshold()) : null);
+        }
+        List<Long> ids = instances.get(row.instance());
+        if (row.restartedFrom() != null || ids.size() > 1) {
+            List<Long> inOrder = new ArrayList<>(ids);
+            inOrder.sort(null);
+            add(facts, "restarts", (inOrder.contains(row.restartedFrom()) || row.restartedFrom() == null ? "" : row.restartedFrom() + " → ")
+                + String.join(" → ", inOrder.stream().map(String::valueOf).toList()));
+        }
+        add(facts, "requested", ReportText.time(row.requested()) + "Z");
+        add(facts, "acquired", row.acquired() < 0 ? null : ReportText.time(row.acquired()) + "Z");
+        add(facts, "ended", row.ended() < 0 ? null : ReportText.time(row.ended()) + "Z");
+        add(facts, "steps", steps.isEmpty() ? null : steps(steps));
+        List<String> output = scope.output() ? source.output(row, OUTPUT_LINES) : List.of();
+        return new Details(summary, facts, output.isEmpty() ? null : ReportText.lines(String.join("\n", output), 1000));
+    }
+
+    private static String steps(List<StepRow> steps) {
+        StringBuilder text = new StringBuilder();
+        for (StepRow step : steps) {
+            text.append(text.isEmpty() ? "" : ", ").append(ReportText.line(step.name(), 30));
+            if (step.startedMillis() != null && step.endedMillis() != null) {
+                text.append(' ').append(Text.duration(Math.max(0, step.endedMillis() - step.startedMillis())));
+            }
+            if (!"COMPLETED".equals(step.batchStatus())) {
+                text.append(' ').append(step.batchStatus());
+            }
+            if (step.exitStatus() != null && !step.exitStatus().equals("COMPLETED")) {
+                text.append(' ').append(ReportText.line(step.exitStatus(), 30));
+            }
+        }
+        return text.toString();
+    }
+
+    private static void add(List<Fact> facts, String name, String value) {
+        if (value != null) {
+            facts.add(new Fact(name, value));
+        }
+    }
+
+    // The template
+
+    private static String process(Map<String, Object> model) {
+        Configuration configuration = new Configuration(new Version("2.3.35"));
+        configuration.setClassLoaderForTemplateLoading(Report.class.getClassLoader(), "");
+        configuration.setDefaultEncoding("UTF-8");
+        configuration.setNumberFormat("computer");
+        configuration.setLocale(java.util.Locale.ROOT);
+        configuration.setLocalizedLookup(false);
+        configuration.setNewBuiltinClassResolver(TemplateClassResolver.ALLOWS_NOTHING_RESOLVER);
+        configuration.setLogTemplateExceptions(false);
+        StringWriter page = new StringWriter();
+        try {
+            configuration.getTemplate("report.ftlh").process(model, page);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        } catch (TemplateException e) {
+            throw new IllegalStateException(e);
+        }
+        return page.toString();
+    }
+
+    private static String resource(String name) {
+        try (InputStream in = Report.class.getResourceAsStream("/" + name)) {
+            return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private static String hash(String text) {
+        try {
+            return Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8)));
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+}
