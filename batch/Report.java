@@ -43,8 +43,8 @@ final class Report {
     public record Alert(String symbol, String word, String task, String href, List<Trouble> troubles) {
     }
 
-    /** @param at where the command is to be given */
-    public record Trouble(String at, String reason, String command) {
+    /** @param at where the command is to be given @param row the execution, or null where it has no row in the page */
+    public record Trouble(String at, String reason, String command, Long row) {
     }
 
     public record Task(String href, String name, String symbol, String state, String lockFile, String command, String hosts, String users,
@@ -71,7 +71,10 @@ final class Report {
     private static final int OUTPUT_LINES = 10;
     private static final int ROW_MARKUP = 75;
     private static final int DETAILS_MARKUP = 60;
-    private static final int[] NAME_LENGTHS = {40, 20, 12};
+    private static final int MIN_NAME = 12;
+    private static final int[] NAME_LENGTHS = {40, 20, MIN_NAME};
+    /** What the page needs without tasks and executions, in bytes. */
+    private static final int FIXED = 40_000;
     private static final long DAY = 24 * 60 * 60 * 1000L;
     private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
         ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
@@ -164,18 +167,19 @@ final class Report {
         model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
             + "'; img-src data:; base-uri 'none'; form-action 'none'");
         Pictures pictures = pictures(MAX_TASKS);
-        for (int count = MAX_TASKS / 2; pictures.cost() > budget / 2 && count > 0; count /= 2) {
+        int room = Math.max(budget / 5, Math.min(budget / 2, budget - FIXED - rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
+        for (int count = MAX_TASKS / 2; pictures.cost() > room && count > 0; count = count * 2 / 3) {
             pictures = pictures(count);
         }
         List<ReportTask> shown = List.copyOf(pictures.hrefs().keySet());
         head(model);
-        alerts(model, pictures.hrefs());
         model.put("timelines", pictures.timelines());
         List<String> omitted = new ArrayList<>();
-        int left = budget - style.length() - script.length() - 20_000 - pictures.cost();
+        int left = budget - FIXED - pictures.cost();
         List<Row> page = rows(left, omitted);
         Set<Long> ids = new HashSet<>();
         page.forEach(row -> ids.add(row.id()));
+        alerts(model, pictures.hrefs(), ids);
         List<Task> parts = new ArrayList<>();
         for (ReportTask task : shown) {
             parts.add(task(task, pictures.hrefs().get(task), pictures.durations().get(parts.size()), ids));
@@ -204,7 +208,7 @@ final class Report {
         for (ReportTask task : hrefs.keySet()) {
             ReportChart.Durations durations = chart.durations(task.runs, task.duration(50), task.duration(95));
             charts.add(durations);
-            cost += 1500 + ReportChart.STRIP * 95 + (durations == null ? 0 : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
+            cost += 1900 + Math.min(ReportChart.STRIP, task.runs.size()) * 100 + (durations == null ? 0 : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
         }
         return new Pictures(hrefs, charts, timelines, cost);
     }
@@ -217,10 +221,11 @@ final class Report {
     private static int cost(ReportChart.Timeline timeline) {
         int cost = 1000;
         for (ReportChart.Lane lane : timeline.lanes()) {
-            cost += 300;
+            cost += 450 + 2 * cost(lane.name());
             for (ReportChart.HostRow row : lane.rows()) {
-                cost += 60 + row.glyphs().size() * 120 + row.paths().stream()
-                    .mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : path.title().length())).sum();
+                cost += 80 + (row.label() == null ? 0 : 2 * cost(row.label()));
+                cost += row.glyphs().stream().mapToInt(glyph -> 75 + cost(glyph.title())).sum();
+                cost += row.paths().stream().mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : 20 + cost(path.title()))).sum();
             }
         }
         return cost;
@@ -267,13 +272,13 @@ final class Report {
         return String.format(java.util.Locale.ROOT, "%,d", number);
     }
 
-    private void alerts(Map<String, Object> model, Map<ReportTask, String> hrefs) {
+    private void alerts(Map<String, Object> model, Map<ReportTask, String> hrefs, Set<Long> ids) {
         List<Alert> alerts = new ArrayList<>();
         for (Map.Entry<ReportTask, List<ReportTask.Concern>> entry : concerns.entrySet()) {
             List<Trouble> troubles = new ArrayList<>();
             for (ReportTask.Concern concern : entry.getValue()) {
                 troubles.add(new Trouble(ReportText.line(concern.at(), 60), ReportText.line(concern.reason(), 400),
-                    ReportText.line(concern.command(), 300)));
+                    ReportText.line(concern.command(), 300), ids.contains(concern.id()) ? concern.id() : null));
             }
             if (!troubles.isEmpty() && alerts.size() < MAX_ALERTS) {
                 ReportTask.Need need = entry.getValue().get(0).need();
@@ -302,12 +307,20 @@ final class Report {
         facts.add(new Tile(grouped(task.runs.size()), "runs", ""));
         facts.add(new Tile(grouped(task.contentions.size()), "contentions", ""));
         facts.add(new Tile(grouped(task.count(ReportRow.Kind.REPORTED)), "reported", ""));
-        facts.add(new Tile(task.duration(50) < 0 ? "–" : Text.duration(task.duration(50)), "median", ""));
-        facts.add(new Tile(task.duration(95) < 0 ? "–" : Text.duration(task.duration(95)), "95 % within", ""));
+        facts.add(new Tile(task.duration(50) < 0 ? "–" : ReportText.duration(task.duration(50)), "median", ""));
+        facts.add(new Tile(task.duration(95) < 0 ? "–" : ReportText.duration(task.duration(95)), "95 % within", ""));
         ReportRow.Kind kind = last == null ? ReportRow.Kind.CONTENDED : last.kind();
-        String state = last == null ? "no run in the window" : kind == ReportRow.Kind.FAILED ? "failed: " + ReportText.line(last.ending(), 30)
+        String state = last == null ? "no run in this window" : kind == ReportRow.Kind.FAILED ? "failed: " + ReportText.line(last.ending(), 30)
             : kind.word();
-        return new Task(href, ReportText.line(task.name, 120), kind.symbol(), state, ReportText.line(task.lockFile, 300),
+        String symbol = kind.symbol();
+        if (!concerns.get(task).isEmpty()) {
+            ReportTask.Concern worst = concerns.get(task).get(0);
+            String needed = worst.need().symbol;
+            state = worst.need().word() + " on " + ReportText.line(worst.at(), 60) + (needed.equals(symbol) || last == null ? ""
+                : "; last run: " + state);
+            symbol = needed;
+        }
+        return new Task(href, ReportText.line(task.name, 120), symbol, state, ReportText.line(task.lockFile, 300),
             ReportText.lines(task.newest.command(), 400), listed(task.hosts), listed(task.users),
             facts, ReportChart.strip(task.runs, ids), durations);
     }
@@ -354,7 +367,7 @@ final class Report {
 
     private Row row(ReportRow row, int length, Details details) {
         return new Row(row.id(), row.kind().symbol(), ReportText.line(tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
-            ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : Text.duration(row.duration()),
+            ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
             row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
             row.contentions() == null ? "" : row.contentions().toString(), details);
     }
@@ -461,7 +474,7 @@ final class Report {
         for (StepRow step : steps) {
             text.append(text.isEmpty() ? "" : ", ").append(ReportText.line(step.name(), 30));
             if (step.startedMillis() != null && step.endedMillis() != null) {
-                text.append(' ').append(Text.duration(Math.max(0, step.endedMillis() - step.startedMillis())));
+                text.append(' ').append(ReportText.duration(Math.max(0, step.endedMillis() - step.startedMillis())));
             }
             if (!"COMPLETED".equals(step.batchStatus())) {
                 text.append(' ').append(step.batchStatus());

@@ -91,7 +91,7 @@ final class ReportChart {
     private static String title(ReportTask.Mark mark) {
         return mark.id() + " " + mark.kind().word() + (mark.kind() == ReportRow.Kind.FAILED ? " (" + ReportText.line(mark.ending(), 30) + ")" : "")
             + ", " + ReportText.line(mark.host(), 30) + ", " + ReportText.time(mark.at()) + "Z" + (mark.duration() < 0 ? ""
-            : ", " + Text.duration(mark.duration()));
+            : ", " + ReportText.duration(mark.duration()));
     }
 
     /** The newest runs, oldest first. @param shown ids of the executions that have a row in the page */
@@ -135,15 +135,15 @@ final class ReportChart {
         dots.forEach((kind, places) -> paths.add(new Path(kind.symbol(), String.join("", places), kind.word())));
         List<Tick> heights = new ArrayList<>();
         for (long duration : logarithmic ? decades(low, high) : steps(high)) {
-            heights.add(new Tick(Integer.toString(y(duration, low, high, logarithmic)), Text.duration(duration), false));
+            heights.add(new Tick(Integer.toString(y(duration, low, high, logarithmic)), ReportText.duration(duration), false));
         }
         List<Tick> times = new ArrayList<>();
         for (long time : times(4)) {
             times.add(new Tick(Integer.toString(x(time, LEFT, RIGHT)), label(time, 4), false));
         }
         int[] band = median < 0 ? null : new int[] {y(most, low, high, logarithmic), y(median, low, high, logarithmic)};
-        return new Durations(times, heights, paths, band, "Duration of " + runs.size() + " runs, from " + Text.duration(min) + " to "
-            + Text.duration(max) + (logarithmic ? ", logarithmic scale" : ""));
+        return new Durations(times, heights, paths, band, "Duration of " + runs.size() + " runs, from " + ReportText.duration(min) + " to "
+            + ReportText.duration(max) + (logarithmic ? ", logarithmic scale" : ""));
     }
 
     private static int y(long duration, long low, long high, boolean logarithmic) {

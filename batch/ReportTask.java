@@ -21,7 +21,7 @@ final class ReportTask {
 
     /** Why a task needs a person, worst first. */
     enum Need {
-        BUSY("r"), DEAD("k"), FAILED("f"), TIMED_OUT("t"), OVERDUE("o"), SLOW("o");
+        BUSY("r"), KILLED("k"), FAILED("f"), TIMED_OUT("t"), OVERDUE("o"), SLOW("o");
 
         final String symbol;
 
@@ -34,8 +34,8 @@ final class ReportTask {
         }
     }
 
-    /** Something that needs a person. @param command what to do @param at the host, or user and host, where it is to be done */
-    record Concern(Need need, String reason, String command, String at) {
+    /** Something that needs a person. @param id of the execution that tells more @param command what to do @param at the host, or user and host, where */
+    record Concern(Need need, long id, String reason, String command, String at) {
     }
 
     private static final Pattern HOLDER_HOST = Pattern.compile("@([^@()\\s]+)\\)");
@@ -188,10 +188,10 @@ final class ReportTask {
         String requests = met.size() + (met.size() == 1 ? " request" : " requests") + " found it held (threshold " + last.threshold() + ")";
         if (series.running != null) {
             long id = series.running.id();
-            return new Concern(Need.BUSY, "running for " + Text.duration(now - since) + " (execution " + id + ", since " + ReportText.time(since)
+            return new Concern(Need.BUSY, id, "running for " + ReportText.duration(now - since) + " (execution " + id + ", since " + ReportText.time(since)
                 + "Z), and " + requests, "taskrunner-batch stop " + id, series.running.host());
         }
-        return new Concern(Need.BUSY, requests + ", though no execution here holds its lock" + (last.holder() == null ? ""
+        return new Concern(Need.BUSY, last.id(), requests + ", though no execution here holds its lock" + (last.holder() == null ? ""
             : "; held by: " + ReportText.line(last.holder(), 120)), "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()),
             last.host());
     }
@@ -202,7 +202,7 @@ final class ReportTask {
             return null;
         }
         if (last.kind() == ReportRow.Kind.LOST) {
-            return new Concern(Need.DEAD, "not run since its taskrunner died without telling how execution " + last.id() + " ended (requested "
+            return new Concern(Need.KILLED, last.id(), "not run since its taskrunner died without telling how execution " + last.id() + " ended (requested "
                 + ReportText.time(last.requested()) + "Z); its outcome may lie in the spool of " + last.user() + " there",
                 "taskrunner-batch history", last.user() + "@" + last.host());
         }
@@ -210,9 +210,9 @@ final class ReportTask {
             && series.contended.message().contains("orphaned");
         String reason = "killed, and not run since (execution " + last.id() + ", requested " + ReportText.time(last.requested()) + "Z"
             + (last.evidence() == null ? "" : "; " + ReportText.line(last.evidence(), 120)) + ")";
-        return orphaned ? new Concern(Need.DEAD, "orphaned: its command still runs though its taskrunner was " + reason,
+        return orphaned ? new Concern(Need.KILLED, last.id(), "orphaned: its command still runs though its taskrunner was " + reason,
             "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()), last.host())
-            : new Concern(Need.DEAD, reason, "taskrunner-batch restart " + last.id(), last.host());
+            : new Concern(Need.KILLED, last.id(), reason, "taskrunner-batch restart " + last.id(), last.host());
     }
 
     private static Concern failing(Series series) {
@@ -239,7 +239,7 @@ final class ReportTask {
         };
         String often = times == 1 ? ", at " + ReportText.time(last.ended()) + "Z" : ", " + times + " failures in a row since "
             + ReportText.time(first) + "Z";
-        return new Concern(last.kind() == ReportRow.Kind.TIMED_OUT ? Need.TIMED_OUT : Need.FAILED, what + often + (series.running == null ? "" : "; running again since "
+        return new Concern(last.kind() == ReportRow.Kind.TIMED_OUT ? Need.TIMED_OUT : Need.FAILED, last.id(), what + often + (series.running == null ? "" : "; running again since "
             + ReportText.time(series.running.acquired()) + "Z"), "taskrunner-batch show " + last.id(), last.host());
     }
 
@@ -258,7 +258,7 @@ final class ReportTask {
         if (now - success.ended() <= STALE_INTERVALS * usual + Math.max(0, percentile(durations(series.runs), 95))) {
             return null;
         }
-        return new Concern(Need.OVERDUE, "no success for " + Text.duration(now - success.ended()) + ", usually every " + Text.duration(usual)
+        return new Concern(Need.OVERDUE, success.id(), "no success for " + ReportText.duration(now - success.ended()) + ", usually every " + ReportText.duration(usual)
             + "; last one ended at " + ReportText.time(success.ended()) + "Z; is its schedule still there?",
             "taskrunner-batch history --lockfile " + ReportText.quoted(last.lockFile()), last.host());
     }
@@ -274,7 +274,7 @@ final class ReportTask {
         if (before.length < USUAL || took <= Math.max(SLOW_FACTOR * usual, usual + SLOW_BY)) {
             return null;
         }
-        return new Concern(Need.SLOW, (newest.ended() < 0 ? "has been running for " : "last run took ") + Text.duration(took)
-            + ", 95 % of its runs take at most " + Text.duration(usual), "taskrunner-batch show " + newest.id(), newest.host());
+        return new Concern(Need.SLOW, newest.id(), (newest.ended() < 0 ? "has been running for " : "last run took ") + ReportText.duration(took)
+            + ", 95 % of its runs take at most " + ReportText.duration(usual), "taskrunner-batch show " + newest.id(), newest.host());
     }
 }

@@ -1,6 +1,12 @@
+import java.util.Locale;
+
 /** Stored text, which may be hostile, made fit to be looked at. The template escapes it besides. */
 final class ReportText {
     private static final String CONTROL_PICTURES = "␀␁␂␃␄␅␆␇␈␉␊␋␌␍␎␏␐␑␒␓␔␕␖␗␘␙␚␛␜␝␞␟";
+    /** Fillers of Hangul and the blank of Braille. */
+    private static final String INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0\u2800";
+    /** More marks on one letter reach into other lines. */
+    private static final int MAX_MARKS = 3;
 
     /** One line; what is invisible or reorders text is shown as its code. @param max in characters, the cut is marked by … */
     static String line(String text, int max) {
@@ -13,26 +19,34 @@ final class ReportText {
     }
 
     private static String visible(String text, int max, boolean keepLines) {
-        StringBuilder shown = new StringBuilder();
+        StringBuilder shown = new StringBuilder(Math.min(text.length(), max) + 16);
+        int marks = 0;
         int i = 0;
         while (i < text.length() && shown.length() < max) {
             int c = text.codePointAt(i);
             i += Character.charCount(c);
-            if (keepLines && (c == '\n' || c == '\t')) {
+            marks = c < 0x300 || !isMark(c) ? 0 : marks + 1;
+            if (c >= ' ' && c < 0x7f || keepLines && (c == '\n' || c == '\t')) {
                 shown.append((char) c);
             } else if (c < CONTROL_PICTURES.length()) {
                 shown.append(CONTROL_PICTURES.charAt(c));
-            } else if (isVisible(c)) {
+            } else if (isVisible(c) && marks <= MAX_MARKS) {
                 shown.appendCodePoint(c);
             } else {
-                shown.append('⟨').append(String.format("U+%04X", c)).append('⟩');
+                String code = Integer.toHexString(c).toUpperCase(Locale.ROOT);
+                shown.append("⟨U+").append("0".repeat(Math.max(0, 4 - code.length()))).append(code).append('⟩');
             }
         }
         return i < text.length() ? shown.append('…').toString() : shown.toString();
     }
 
+    private static boolean isMark(int c) {
+        int type = Character.getType(c);
+        return type == Character.NON_SPACING_MARK || type == Character.ENCLOSING_MARK;
+    }
+
     private static boolean isVisible(int c) {
-        return switch (Character.getType(c)) {
+        return INVISIBLE_LETTERS.indexOf(c) < 0 && switch (Character.getType(c)) {
             case Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR,
                 Character.UNASSIGNED, Character.PRIVATE_USE -> false;
             default -> true;
@@ -47,6 +61,21 @@ final class ReportText {
     /** {@code 2026-11-24 02:00:03}, UTC. */
     static String time(long millis) {
         return Text.time(millis).substring(0, 19).replace('T', ' ');
+    }
+
+    /** As {@link Text#duration}, without what is 0 at its end. */
+    static String duration(long millis) {
+        String text = Text.duration(millis);
+        if (text.endsWith("h0m") || text.endsWith("d0h")) {
+            return text.substring(0, text.length() - 2);
+        }
+        int end = text.length() - 1;
+        if (text.indexOf('.') > 0) {
+            while (text.charAt(end - 1) == '0') {
+                end--;
+            }
+        }
+        return text.substring(0, end) + text.charAt(text.length() - 1);
     }
 
     private ReportText() {
