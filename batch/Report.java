@@ -51,8 +51,8 @@ final class Report {
                        List<Tile> facts, List<ReportChart.Glyph> strip, ReportChart.Durations durations) {
     }
 
-    /** @param details or null where there are none, or no room for them */
-    public record Row(long id, String symbol, String task, String host, String user, String start, String duration, String batchStatus,
+    /** @param linked whether something in the page leads to it @param details or null where there is no room for them */
+    public record Row(long id, boolean linked, String symbol, String task, String host, String user, String start, String duration, String batchStatus,
                       String exitStatus, String contentions, Details details) {
     }
 
@@ -69,12 +69,14 @@ final class Report {
     private static final int MAX_ALERTS = 100;
     private static final int MAX_TROUBLES = 5;
     private static final int OUTPUT_LINES = 10;
-    private static final int ROW_MARKUP = 75;
+    private static final int ROW_MARKUP = 64;
     private static final int DETAILS_MARKUP = 60;
     private static final int MIN_NAME = 12;
     private static final int[] NAME_LENGTHS = {40, 20, MIN_NAME};
     /** What the page needs without tasks and executions, in bytes. */
     private static final int FIXED = 40_000;
+    /** What the details of executions get at the least, in bytes. */
+    private static final int DETAILS = 100_000;
     private static final long DAY = 24 * 60 * 60 * 1000L;
     private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
         ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
@@ -85,6 +87,9 @@ final class Report {
     private final List<ReportRow> rows = new ArrayList<>();
     private final Map<String, String> known = new HashMap<>();
     private final Map<ReportTask, List<ReportTask.Concern>> concerns = new LinkedHashMap<>();
+    /** Executions that the page's beginning leads to. */
+    private final Set<Long> concerning = new HashSet<>();
+    private boolean leavesOut;
     private long executions;
     private long earliest = Long.MAX_VALUE;
 
@@ -97,14 +102,17 @@ final class Report {
     static byte[] page(ReportSource source, Scope scope) throws TaskException {
         Report report = new Report(source, scope);
         report.read();
+        byte[] best = null;
         int budget = MAX_BYTES;
-        while (true) {
+        // what a budget makes is known when it is spent; a second look uses up what is left, or saves what was too much
+        for (int attempt = 1; best == null || attempt <= 2 && report.leavesOut && best.length < MAX_BYTES - MAX_BYTES / 50; attempt++) {
             byte[] page = report.render(budget);
             if (page.length <= MAX_BYTES) {
-                return page;
+                best = page;
             }
-            budget -= page.length - MAX_BYTES + MAX_BYTES / 50;
+            budget += MAX_BYTES - page.length - MAX_BYTES / 200;
         }
+        return best;
     }
 
     // What was stored
@@ -126,7 +134,10 @@ final class Report {
         inOrder.sort(Comparator.comparing((ReportTask task) -> found.get(task).isEmpty() ? Integer.MAX_VALUE
             : found.get(task).get(0).need().ordinal())
             .thenComparing(task -> task.name).thenComparing(task -> task.lockFile));
-        inOrder.forEach(task -> concerns.put(task, found.get(task)));
+        for (ReportTask task : inOrder) {
+            concerns.put(task, found.get(task));
+            found.get(task).forEach(concern -> concerning.add(concern.id()));
+        }
     }
 
     private ReportTask task(ReportRow row) {
@@ -167,7 +178,8 @@ final class Report {
         model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
             + "'; img-src data:; base-uri 'none'; form-action 'none'");
         Pictures pictures = pictures(MAX_TASKS);
-        int room = Math.max(budget / 5, Math.min(budget / 2, budget - FIXED - rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
+        int room = Math.max(budget / 5, Math.min(budget / 2, budget - FIXED - DETAILS
+            - rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
         for (int count = MAX_TASKS / 2; pictures.cost() > room && count > 0; count = count * 2 / 3) {
             pictures = pictures(count);
         }
@@ -190,6 +202,7 @@ final class Report {
         }
         model.put("rows", page);
         model.put("omitted", omitted);
+        leavesOut = !omitted.isEmpty();
         return process(model).getBytes(StandardCharsets.UTF_8);
     }
 
@@ -350,11 +363,11 @@ final class Report {
                 left -= cost(shown);
                 page.add(shown);
             }
-            if (left >= 0) {
+            if (left >= DETAILS) {
                 break;
             }
         }
-        while (left < 0 && !page.isEmpty()) {
+        while (left < DETAILS && !page.isEmpty()) {
             left += cost(page.remove(page.size() - 1));
         }
         if (page.size() < executions) {
@@ -366,14 +379,15 @@ final class Report {
     }
 
     private Row row(ReportRow row, int length, Details details) {
-        return new Row(row.id(), row.kind().symbol(), ReportText.line(tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
+        boolean linked = row.kind() != ReportRow.Kind.SUCCEEDED || concerning.contains(row.id());
+        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
             ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
             row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
             row.contentions() == null ? "" : row.contentions().toString(), details);
     }
 
     private static int cost(Row row) {
-        return ROW_MARKUP + 20 + cost(row.task()) + cost(row.host()) + cost(row.user()) + row.duration().length() + row.batchStatus().length()
+        return ROW_MARKUP + (row.linked() ? 16 : 0) + cost(row.task()) + cost(row.host()) + cost(row.user()) + row.duration().length() + row.batchStatus().length()
             + row.exitStatus().length() + row.contentions().length();
     }
 
@@ -387,16 +401,13 @@ final class Report {
         return cost;
     }
 
-    /** First of what did not succeed, then of the rest, newest first, as long as there is room. */
+    /** First of what went wrong, then of contentions, then of the rest, newest first, as long as there is room. */
     private void details(List<Row> page, int budget, List<String> omitted) throws TaskException {
         List<Integer> order = new ArrayList<>();
-        for (boolean eventful : new boolean[] {true, false}) {
-            for (int i = 0; i < page.size(); i++) {
-                if (eventful == isEventful(rows.get(i))) {
-                    order.add(i);
-                }
-            }
+        for (int i = 0; i < page.size(); i++) {
+            order.add(i);
         }
+        order.sort(Comparator.comparing(i -> dullness(rows.get(i))));
         Map<Long, List<Long>> instances = new HashMap<>();
         rows.forEach(row -> instances.computeIfAbsent(row.instance(), instance -> new ArrayList<>()).add(row.id()));
         int left = budget;
@@ -421,12 +432,12 @@ final class Report {
     }
 
     private static Row row(Row row, Details details) {
-        return new Row(row.id(), row.symbol(), row.task(), row.host(), row.user(), row.start(), row.duration(), row.batchStatus(), row.exitStatus(),
+        return new Row(row.id(), row.linked(), row.symbol(), row.task(), row.host(), row.user(), row.start(), row.duration(), row.batchStatus(), row.exitStatus(),
             row.contentions(), details);
     }
 
-    private static boolean isEventful(ReportRow row) {
-        return row.kind() != ReportRow.Kind.SUCCEEDED || row.restartedFrom() != null;
+    private static int dullness(ReportRow row) {
+        return row.restartedFrom() != null ? 0 : row.kind() == ReportRow.Kind.SUCCEEDED ? 2 : row.kind().isContention() ? 1 : 0;
     }
 
     private static int cost(Details details) {
@@ -441,18 +452,16 @@ final class Report {
         List<Fact> facts = new ArrayList<>();
         String message = row.message() == null ? "" : row.message();
         boolean succeeded = row.kind() == ReportRow.Kind.SUCCEEDED;
-        String summary = succeeded ? "succeeded" : message.isEmpty() ? row.kind().word() : ReportText.line(message, 90);
-        if (!succeeded && message.length() > 90) {
-            add(facts, "message", ReportText.line(message, 500));
-        }
+        String summary = succeeded ? "succeeded" : message.isEmpty() ? row.kind().word() : ReportText.line(message, 300);
         add(facts, "evidence", row.evidence() == null ? null : ReportText.line(row.evidence(), 300));
-        add(facts, "holder met", row.holder() == null ? null : ReportText.line(row.holder(), 200));
-        if (!row.command().equals(tasks.get(row.lockFile()).newest.command())) {
+        if (row.holder() != null && !message.contains(row.holder())) {
+            add(facts, "holder met", ReportText.line(row.holder(), 200));
+        }
+        if (!row.command().equals(tasks.get(row.lockFile()).newest.command()) && !message.endsWith(row.command())) {
             add(facts, "command", ReportText.lines(row.command(), 300));
         }
-        if (isEventful(row)) {
-            add(facts, "process exit", row.processExit() == null ? null : row.processExit().toString());
-            add(facts, "threshold", row.kind().isContention() ? Integer.toString(row.threshold()) : null);
+        if (row.processExit() != null && !succeeded && !row.kind().isContention()) {
+            add(facts, "process exit", row.processExit().toString());
         }
         List<Long> ids = instances.get(row.instance());
         if (row.restartedFrom() != null || ids.size() > 1) {
@@ -461,12 +470,16 @@ final class Report {
             add(facts, "restarts", (inOrder.contains(row.restartedFrom()) || row.restartedFrom() == null ? "" : row.restartedFrom() + " → ")
                 + String.join(" → ", inOrder.stream().map(String::valueOf).toList()));
         }
-        add(facts, "requested", ReportText.time(row.requested()) + "Z");
-        add(facts, "acquired", row.acquired() < 0 ? null : ReportText.time(row.acquired()) + "Z");
-        add(facts, "ended", row.ended() < 0 ? null : ReportText.time(row.ended()) + "Z");
+        add(facts, "times", times(row));
         add(facts, "steps", steps.isEmpty() ? null : steps(steps));
         List<String> output = scope.output() ? source.output(row, OUTPUT_LINES) : List.of();
-        return new Details(summary, facts, output.isEmpty() ? null : ReportText.lines(String.join("\n", output), 1000));
+        return new Details(summary, facts, output.isEmpty() ? null : ReportText.lines(String.join("\n", output), 600));
+    }
+
+    private static String times(ReportRow row) {
+        return Text.time(row.requested()).substring(11) + " requested" + (row.acquired() < 0 ? "" : ", acquired after "
+            + ReportText.duration(row.acquired() - row.requested())) + (row.ended() < 0 ? "" : ", ended after "
+            + ReportText.duration(row.ended() - row.requested()));
     }
 
     private static String steps(List<StepRow> steps) {

@@ -44,7 +44,7 @@ if (body) {
     const outcome = $("outcome").value;
     let count = 0;
     rows.forEach((row, i) => {
-      row.hidden = outcome && row.className !== outcome || !words.every(word => texts[i].includes(word));
+      row.hidden = outcome && (row.className || "s") !== outcome || !words.every(word => texts[i].includes(word));
       count += row.hidden ? 0 : 1;
     });
     $("count").textContent = count === rows.length ? count + " executions" : count + " of " + rows.length + " executions";
@@ -56,8 +56,9 @@ if (body) {
   filter();
 
   const open = () => {
-    const row = $(location.hash.slice(1));
-    if (row && row.matches("tr")) {
+    const found = /^#e(\d+)$/.exec(location.hash);
+    const row = found && rows.find(row => row.cells[0].textContent === found[1]);
+    if (row) {
       row.hidden = false;
       row.querySelectorAll("details").forEach(details => details.open = true);
       row.scrollIntoView({block: "center"});
