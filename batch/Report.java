@@ -67,12 +67,13 @@ final class Report {
     private static final int MAX_ROWS = 8_000;
     private static final int MAX_TASKS = 200;
     private static final int MAX_ALERTS = 100;
-    private static final int MAX_TROUBLES = 5;
+    private static final int MAX_TROUBLES = 3;
     private static final int OUTPUT_LINES = 10;
+    private static final int MAX_OUTPUT_LINE = 160;
     private static final int ROW_MARKUP = 64;
     private static final int DETAILS_MARKUP = 60;
-    private static final int MIN_NAME = 12;
-    private static final int[] NAME_LENGTHS = {40, 20, MIN_NAME};
+    private static final int MIN_NAME = 8;
+    private static final int[] NAME_LENGTHS = {40, 20, 12, MIN_NAME};
     /** What the page needs without tasks and executions, in bytes. */
     private static final int FIXED = 40_000;
     /** What the details of executions get at the least, in bytes. */
@@ -178,7 +179,7 @@ final class Report {
         model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
             + "'; img-src data:; base-uri 'none'; form-action 'none'");
         Pictures pictures = pictures(MAX_TASKS);
-        int room = Math.max(budget / 5, Math.min(budget / 2, budget - FIXED - DETAILS
+        int room = Math.max(budget / 8, Math.min(budget / 2, budget - FIXED - DETAILS
             - rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
         for (int count = MAX_TASKS / 2; pictures.cost() > room && count > 0; count = count * 2 / 3) {
             pictures = pictures(count);
@@ -426,7 +427,7 @@ final class Report {
             }
         }
         if (done < page.size()) {
-            omitted.add("the details of " + grouped(page.size() - done) + " executions, the oldest successful ones first:"
+            omitted.add("the details of " + grouped(page.size() - done) + " executions, of successes and contentions first:"
                 + " taskrunner-batch show ID tells them");
         }
     }
@@ -473,7 +474,8 @@ final class Report {
         add(facts, "times", times(row));
         add(facts, "steps", steps.isEmpty() ? null : steps(steps));
         List<String> output = scope.output() ? source.output(row, OUTPUT_LINES) : List.of();
-        return new Details(summary, facts, output.isEmpty() ? null : ReportText.lines(String.join("\n", output), 600));
+        String shown = String.join("\n", output.stream().map(line -> ReportText.line(line, MAX_OUTPUT_LINE)).toList());
+        return new Details(summary, facts, output.isEmpty() ? null : shown);
     }
 
     private static String times(ReportRow row) {

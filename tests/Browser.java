@@ -183,11 +183,6 @@ final class Browser implements AutoCloseable {
             return Base64.getDecoder().decode(picture.getString("data"));
         }
 
-        byte[] pdf() throws Exception {
-            return Base64.getDecoder().decode(send("Page.printToPDF", Json.createObjectBuilder().add("printBackground", false).build())
-                .getString("data"));
-        }
-
         @Override
         public void close() {
             socket.abort();
