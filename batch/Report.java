@@ -1,12 +1,11 @@
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.StringWriter;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -14,120 +13,94 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-
-import freemarker.core.TemplateClassResolver;
-import freemarker.template.Configuration;
-import freemarker.template.TemplateException;
-import freemarker.template.Version;
+import java.util.function.Consumer;
 
 /**
- * The audit trail as one page of HTML that needs nothing else. Everything that was stored passes through {@link ReportText}, which makes
- * it visible, and through the template, which escapes it; no other way leads into the page.
+ * {@code report}: the executions of a window, by task, and what needs a person. Of a task all that pictures and statistics
+ * need is kept, of an execution itself only what one page has room for.
  */
 final class Report {
     /**
-     * What the page is about.
+     * What the page is about; times are milliseconds since 1970.
      *
-     * @param since milliseconds since 1970, or null for all
-     * @param until milliseconds since 1970: the end of the window, and the time for which the page tells whether something is wrong
+     * @param until the end of the window, and the time for which the page tells whether something is wrong
      * @param filters in words, or empty
      * @param output whether the last lines of outputs are shown
      */
-    record Scope(Long since, long until, String filters, boolean output, String repository, String version, long made) {
+    record Scope(long since, long until, String filters, boolean output, long made) {
     }
 
-    public record Tile(String value, String name, String symbol) {
-    }
-
-    /** @param href the id of the task's part of the page, or null */
-    public record Alert(String symbol, String word, String task, String href, List<Trouble> troubles) {
-    }
-
-    /** @param at where the command is to be given @param row the execution, or null where it has no row in the page */
-    public record Trouble(String at, String reason, String command, Long row) {
-    }
-
-    public record Task(String href, String name, String symbol, String state, String lockFile, String command, String hosts, String users,
-                       List<Tile> facts, List<ReportChart.Glyph> strip, ReportChart.Durations durations) {
-    }
-
-    /** @param linked whether something in the page leads to it @param details or null where there is no room for them */
-    public record Row(long id, boolean linked, String symbol, String task, String host, String user, String start, String duration, String batchStatus,
-                      String exitStatus, String contentions, Details details) {
-    }
-
-    public record Details(String summary, List<Fact> facts, String output) {
-    }
-
-    public record Fact(String name, String value) {
-    }
-
-    private static final int MAX_BYTES = 1_000_000;
     /** So many rows are read whole; no page has room for more. */
     private static final int MAX_ROWS = 8_000;
-    private static final int MAX_TASKS = 200;
-    private static final int MAX_ALERTS = 100;
-    private static final int MAX_TROUBLES = 3;
-    private static final int OUTPUT_LINES = 10;
-    private static final int MAX_OUTPUT_LINE = 160;
-    private static final int ROW_MARKUP = 64;
-    private static final int DETAILS_MARKUP = 60;
-    private static final int MIN_NAME = 8;
-    private static final int[] NAME_LENGTHS = {40, 20, 12, MIN_NAME};
-    /** What the page needs without tasks and executions, in bytes. */
-    private static final int FIXED = 40_000;
-    /** What the details of executions get at the least, in bytes. */
-    private static final int DETAILS = 100_000;
-    private static final long DAY = 24 * 60 * 60 * 1000L;
-    private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
-        ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
+    private static final Duration DEFAULT_WINDOW = Duration.ofDays(7);
+    /** A task that was last requested longer before the window is retired. */
+    private static final Duration LOOK_BACK = Duration.ofDays(60);
+    /** Of each task before the window, so that its usual interval and its silence are known. */
+    private static final int BEFORE = 60;
 
-    private final ReportSource source;
-    private final Scope scope;
-    private final Map<String, ReportTask> tasks = new LinkedHashMap<>();
-    private final List<ReportRow> rows = new ArrayList<>();
-    private final Map<String, String> known = new HashMap<>();
-    private final Map<ReportTask, List<ReportTask.Concern>> concerns = new LinkedHashMap<>();
+    final Repository repository;
+    final Scope scope;
+    final Map<String, ReportTask> tasks = new LinkedHashMap<>();
+    /** The newest executions, newest first. */
+    final List<ReportRow> rows = new ArrayList<>();
+    /** What needs a person, by task; the tasks are in the order in which the page shows them. */
+    final Map<ReportTask, List<ReportTask.Concern>> concerns = new LinkedHashMap<>();
     /** Executions that the page's beginning leads to. */
-    private final Set<Long> concerning = new HashSet<>();
-    private boolean leavesOut;
-    private long executions;
-    private long earliest = Long.MAX_VALUE;
+    final Set<Long> concerning = new HashSet<>();
+    private final Map<String, String> known = new HashMap<>();
+    long executions;
+    long earliest = Long.MAX_VALUE;
 
-    private Report(ReportSource source, Scope scope) {
-        this.source = source;
+    private Report(Repository repository, Scope scope) {
+        this.repository = repository;
         this.scope = scope;
     }
 
-    /** The page, at most {@value #MAX_BYTES} bytes in UTF-8. */
-    static byte[] page(ReportSource source, Scope scope) throws TaskException {
-        Report report = new Report(source, scope);
-        report.read();
-        byte[] best = null;
-        int budget = MAX_BYTES;
-        // what a budget makes is known when it is spent; a second look uses up what is left, or saves what was too much
-        for (int attempt = 1; best == null || attempt <= 2 && report.leavesOut && best.length < MAX_BYTES - MAX_BYTES / 50; attempt++) {
-            byte[] page = report.render(budget);
-            if (page.length <= MAX_BYTES) {
-                best = page;
-            }
-            budget += MAX_BYTES - page.length - MAX_BYTES / 200;
+    static int run(Arguments arguments) throws TaskException {
+        Instant now = Instant.now();
+        String until = Reports.time(arguments, "--until");
+        String since = Reports.time(arguments, "--since");
+        String lockFile = arguments.has("--lockfile") ? arguments.path("--lockfile").toString() : null;
+        String host = arguments.has("--host") ? arguments.text("--host") : null;
+        long end = until == null ? now.toEpochMilli() : Instant.parse(until).toEpochMilli();
+        long begin = since == null ? end - DEFAULT_WINDOW.toMillis() : Instant.parse(since).toEpochMilli();
+        if (begin >= end) {
+            throw arguments.refused("--since " + Text.time(begin) + " is not before --until " + Text.time(end));
         }
-        return best;
+        Path file = arguments.path("--output");
+        List<String> filters = new ArrayList<>();
+        for (String option : List.of("--lockfile", "--host")) {
+            if (arguments.has(option)) {
+                filters.add(option + " " + ReportText.quoted(arguments.text(option)));
+            }
+        }
+        Filter filter = new Filter(lockFile, host, null, null, Text.time(begin), until, 0);
+        Scope scope = new Scope(begin, end, String.join(" ", filters), !arguments.has("--no-output"), now.toEpochMilli());
+        try (Repository repository = taskrunnerbatch.open(arguments, false)) {
+            taskrunnerbatch.reconcile(repository);
+            Report report = new Report(repository, scope);
+            report.read(filter);
+            write(ReportPage.of(report), file);
+        }
+        return taskrunner.printed(ExitStatus.OK, taskrunnerbatch.COMMANDS);
     }
 
     // What was stored
 
-    private void read() throws TaskException {
-        source.executions(row -> {
+    private void read(Filter filter) throws TaskException {
+        repository.report(filter, stored -> {
+            ReportRow row = ReportRow.of(stored, known);
             executions++;
-            earliest = Math.min(earliest, Math.max(row.requested(), scope.since() == null ? 0 : scope.since()));
+            earliest = Math.min(earliest, Math.max(row.requested(), scope.since()));
             task(row).add(row, true);
             if (rows.size() < MAX_ROWS) {
                 rows.add(row);
             }
         });
-        source.before(row -> task(row).add(row, false));
+        repository.reportBefore(filter, Text.time(scope.since() - LOOK_BACK.toMillis()), BEFORE, stored -> {
+            ReportRow row = ReportRow.of(stored, known);
+            task(row).add(row, false);
+        });
         name();
         List<ReportTask> inOrder = new ArrayList<>(tasks.values());
         Map<ReportTask, List<ReportTask.Concern>> found = new HashMap<>();
@@ -168,380 +141,32 @@ final class Report {
         return name.endsWith(".lock") && name.length() > ".lock".length() ? name.substring(0, name.length() - ".lock".length()) : name;
     }
 
-    // The page
+    // Where the page goes
 
-    private byte[] render(int budget) throws TaskException {
-        Map<String, Object> model = new HashMap<>();
-        String style = resource("report.css");
-        String script = resource("report.js");
-        model.put("style", style);
-        model.put("script", script);
-        model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
-            + "'; img-src data:; base-uri 'none'; form-action 'none'");
-        Pictures pictures = pictures(MAX_TASKS);
-        int room = Math.max(budget / 8, Math.min(budget / 2, budget - FIXED - DETAILS
-            - rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
-        for (int count = MAX_TASKS / 2; pictures.cost() > room && count > 0; count = count * 2 / 3) {
-            pictures = pictures(count);
+    /** @param file null for stdout; written to a temporary file and renamed, so that nobody reads half a page */
+    private static void write(byte[] page, Path file) throws TaskException {
+        if (file == null) {
+            System.out.write(page, 0, page.length);
+            return;
         }
-        List<ReportTask> shown = List.copyOf(pictures.hrefs().keySet());
-        head(model);
-        model.put("timelines", pictures.timelines());
-        List<String> omitted = new ArrayList<>();
-        int left = budget - FIXED - pictures.cost();
-        List<Row> page = rows(left, omitted);
-        Set<Long> ids = new HashSet<>();
-        page.forEach(row -> ids.add(row.id()));
-        alerts(model, pictures.hrefs(), ids);
-        List<Task> parts = new ArrayList<>();
-        for (ReportTask task : shown) {
-            parts.add(task(task, pictures.hrefs().get(task), pictures.durations().get(parts.size()), ids));
-        }
-        model.put("tasks", parts);
-        if (shown.size() < tasks.size()) {
-            omitted.add(tasks.size() - shown.size() + " of " + tasks.size() + " tasks are not shown one by one");
-        }
-        model.put("rows", page);
-        model.put("omitted", omitted);
-        leavesOut = !omitted.isEmpty();
-        return process(model).getBytes(StandardCharsets.UTF_8);
-    }
-
-    /** @param cost in bytes of the page, about */
-    private record Pictures(Map<ReportTask, String> hrefs, List<ReportChart.Durations> durations, List<ReportChart.Timeline> timelines, int cost) {
-    }
-
-    /** Of the first tasks. */
-    private Pictures pictures(int count) {
-        Map<ReportTask, String> hrefs = new LinkedHashMap<>();
-        concerns.keySet().stream().limit(count).forEach(task -> hrefs.put(task, "t" + hrefs.size()));
-        List<ReportChart.Timeline> timelines = timelines(hrefs);
-        int cost = timelines.stream().mapToInt(Report::cost).sum();
-        ReportChart chart = new ReportChart(begin(), scope.until());
-        List<ReportChart.Durations> charts = new ArrayList<>();
-        for (ReportTask task : hrefs.keySet()) {
-            ReportChart.Durations durations = chart.durations(task.runs, task.duration(50), task.duration(95));
-            charts.add(durations);
-            cost += 1900 + Math.min(ReportChart.STRIP, task.runs.size()) * 100 + (durations == null ? 0 : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
-        }
-        return new Pictures(hrefs, charts, timelines, cost);
-    }
-
-    /** Where pictures of the window begin: at its first execution. */
-    private long begin() {
-        return earliest == Long.MAX_VALUE ? scope.until() - DAY : earliest;
-    }
-
-    private static int cost(ReportChart.Timeline timeline) {
-        int cost = 1000;
-        for (ReportChart.Lane lane : timeline.lanes()) {
-            cost += 450 + 2 * cost(lane.name());
-            for (ReportChart.HostRow row : lane.rows()) {
-                cost += 80 + (row.label() == null ? 0 : 2 * cost(row.label()));
-                cost += row.glyphs().stream().mapToInt(glyph -> 75 + cost(glyph.title())).sum();
-                cost += row.paths().stream().mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : 20 + cost(path.title()))).sum();
-            }
-        }
-        return cost;
-    }
-
-    private void head(Map<String, Object> model) {
-        long runs = 0;
-        long running = 0;
-        Map<ReportRow.Kind, Long> counts = new HashMap<>();
-        for (ReportTask task : tasks.values()) {
-            runs += task.runs.size();
-            task.runs.forEach(run -> counts.merge(run.kind(), 1L, Long::sum));
-            task.contentions.forEach(mark -> counts.merge(mark.kind(), 1L, Long::sum));
-        }
-        running = counts.getOrDefault(ReportRow.Kind.RUNNING, 0L);
-        long succeeded = counts.getOrDefault(ReportRow.Kind.SUCCEEDED, 0L);
-        long failed = counts.entrySet().stream().filter(count -> count.getKey().isFailure()).mapToLong(Map.Entry::getValue).sum();
-        long reported = counts.getOrDefault(ReportRow.Kind.REPORTED, 0L);
-        List<Tile> tiles = new ArrayList<>();
-        tiles.add(new Tile(Integer.toString(tasks.size()), tasks.size() == 1 ? "task" : "tasks", ""));
-        tiles.add(new Tile(grouped(runs), runs == 1 ? "run" : "runs", ""));
-        tiles.add(new Tile(runs == running ? "–" : 100 * succeeded / (runs - running) + " %", "succeeded", "s"));
-        tiles.add(new Tile(grouped(failed), "failed, timed out or killed", "f"));
-        tiles.add(new Tile(grouped(running), "running", "a"));
-        tiles.add(new Tile(grouped(counts.getOrDefault(ReportRow.Kind.CONTENDED, 0L) + reported), "contentions", "c"));
-        tiles.add(new Tile(grouped(reported), "reported", "r"));
-        model.put("tiles", executions == 0 ? List.of() : tiles);
-        model.put("kinds", List.of(LEGEND));
-        long needy = concerns.values().stream().filter(list -> !list.isEmpty()).count();
-        model.put("needy", needy);
-        model.put("well", tasks.size() - needy);
-        model.put("executions", executions);
-        model.put("window", scope.since() == null ? "until " + ReportText.time(scope.until()) + "Z" : ReportText.time(scope.since()) + "Z to "
-            + ReportText.time(scope.until()) + "Z");
-        model.put("now", scope.made() - scope.until() < DAY / 24);
-        model.put("until", ReportText.time(scope.until()) + "Z");
-        model.put("made", ReportText.time(scope.made()) + "Z");
-        model.put("filters", ReportText.line(scope.filters(), 400));
-        model.put("repository", ReportText.line(scope.repository(), 400));
-        model.put("version", scope.version());
-    }
-
-    private static String grouped(long number) {
-        return String.format(java.util.Locale.ROOT, "%,d", number);
-    }
-
-    private void alerts(Map<String, Object> model, Map<ReportTask, String> hrefs, Set<Long> ids) {
-        List<Alert> alerts = new ArrayList<>();
-        for (Map.Entry<ReportTask, List<ReportTask.Concern>> entry : concerns.entrySet()) {
-            List<Trouble> troubles = new ArrayList<>();
-            for (ReportTask.Concern concern : entry.getValue()) {
-                troubles.add(new Trouble(ReportText.line(concern.at(), 60), ReportText.line(concern.reason(), 400),
-                    ReportText.line(concern.command(), 300), ids.contains(concern.id()) ? concern.id() : null));
-            }
-            if (!troubles.isEmpty() && alerts.size() < MAX_ALERTS) {
-                ReportTask.Need need = entry.getValue().get(0).need();
-                alerts.add(new Alert(need.symbol, need.word(), ReportText.line(entry.getKey().name, 80), hrefs.get(entry.getKey()),
-                    troubles.subList(0, Math.min(MAX_TROUBLES, troubles.size()))));
-            }
-        }
-        model.put("alerts", alerts);
-    }
-
-    private List<ReportChart.Timeline> timelines(Map<ReportTask, String> hrefs) {
-        List<ReportChart.Timeline> timelines = new ArrayList<>();
-        if (scope.until() - begin() > 2 * DAY) {
-            timelines.add(new ReportChart(scope.until() - DAY, scope.until()).timeline("day", "The last 24 hours", hrefs));
-        }
-        timelines.add(new ReportChart(begin(), scope.until()).timeline("all", "The whole window", hrefs));
-        timelines.removeIf(timeline -> timeline.lanes().isEmpty());
-        return timelines;
-    }
-
-    private Task task(ReportTask task, String href, ReportChart.Durations durations, Set<Long> ids) {
-        List<Tile> facts = new ArrayList<>();
-        ReportTask.Mark last = task.runs.isEmpty() ? null : task.runs.get(0);
-        facts.add(new Tile(last == null ? "–" : ReportText.time(last.at()) + "Z", "last run", ""));
-        facts.add(new Tile(task.successRate() < 0 ? "–" : task.successRate() + " %", "succeeded", ""));
-        facts.add(new Tile(grouped(task.runs.size()), "runs", ""));
-        facts.add(new Tile(grouped(task.contentions.size()), "contentions", ""));
-        facts.add(new Tile(grouped(task.count(ReportRow.Kind.REPORTED)), "reported", ""));
-        facts.add(new Tile(task.duration(50) < 0 ? "–" : ReportText.duration(task.duration(50)), "median", ""));
-        facts.add(new Tile(task.duration(95) < 0 ? "–" : ReportText.duration(task.duration(95)), "95 % within", ""));
-        ReportRow.Kind kind = last == null ? ReportRow.Kind.CONTENDED : last.kind();
-        String state = last == null ? "no run in this window" : kind == ReportRow.Kind.FAILED ? "failed: " + ReportText.line(last.ending(), 30)
-            : kind.word();
-        String symbol = kind.symbol();
-        if (!concerns.get(task).isEmpty()) {
-            ReportTask.Concern worst = concerns.get(task).get(0);
-            String needed = worst.need().symbol;
-            state = worst.need().word() + " on " + ReportText.line(worst.at(), 60) + (needed.equals(symbol) || last == null ? ""
-                : "; last run: " + state);
-            symbol = needed;
-        }
-        return new Task(href, ReportText.line(task.name, 120), symbol, state, ReportText.line(task.lockFile, 300),
-            ReportText.lines(task.newest.command(), 400), listed(task.hosts), listed(task.users),
-            facts, ReportChart.strip(task.runs, ids), durations);
-    }
-
-    private static String listed(Set<String> names) {
-        StringBuilder list = new StringBuilder();
-        int number = 0;
-        for (String name : names) {
-            if (number++ == 16) {
-                return list.append(" and ").append(names.size() - 16).append(" more").toString();
-            }
-            list.append(number == 1 ? "" : ", ").append(ReportText.line(name, 40));
-        }
-        return list.toString();
-    }
-
-    // The executions
-
-    private List<Row> rows(int budget, List<String> omitted) throws TaskException {
-        List<Row> page = new ArrayList<>();
-        int left = budget;
-        for (int length : NAME_LENGTHS) {
-            page.clear();
-            left = budget;
-            for (ReportRow row : rows) {
-                Row shown = row(row, length, null);
-                left -= cost(shown);
-                page.add(shown);
-            }
-            if (left >= DETAILS) {
-                break;
-            }
-        }
-        while (left < DETAILS && !page.isEmpty()) {
-            left += cost(page.remove(page.size() - 1));
-        }
-        if (page.size() < executions) {
-            omitted.add("the table shows the newest " + grouped(page.size()) + " of " + grouped(executions)
-                + " executions: the others are counted and drawn; a shorter window, --lockfile or --host shows them");
-        }
-        details(page, left, omitted);
-        return page;
-    }
-
-    private Row row(ReportRow row, int length, Details details) {
-        boolean linked = row.kind() != ReportRow.Kind.SUCCEEDED || concerning.contains(row.id());
-        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
-            ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
-            row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
-            row.contentions() == null ? "" : row.contentions().toString(), details);
-    }
-
-    private static int cost(Row row) {
-        return ROW_MARKUP + (row.linked() ? 16 : 0) + cost(row.task()) + cost(row.host()) + cost(row.user()) + row.duration().length() + row.batchStatus().length()
-            + row.exitStatus().length() + row.contentions().length();
-    }
-
-    /** In bytes, escaped. */
-    private static int cost(String text) {
-        int cost = 0;
-        for (int i = 0; i < text.length(); i++) {
-            char c = text.charAt(i);
-            cost += c == '<' || c == '>' ? 4 : c == '&' || c == '\'' ? 5 : c == '"' ? 6 : c < 0x80 ? 1 : c < 0x800 ? 2 : 3;
-        }
-        return cost;
-    }
-
-    /** First of what went wrong, then of contentions, then of the rest, newest first, as long as there is room. */
-    private void details(List<Row> page, int budget, List<String> omitted) throws TaskException {
-        List<Integer> order = new ArrayList<>();
-        for (int i = 0; i < page.size(); i++) {
-            order.add(i);
-        }
-        order.sort(Comparator.comparing(i -> dullness(rows.get(i))));
-        Map<Long, List<Long>> instances = new HashMap<>();
-        rows.forEach(row -> instances.computeIfAbsent(row.instance(), instance -> new ArrayList<>()).add(row.id()));
-        int left = budget;
-        int done = 0;
-        for (int from = 0; from < order.size() && left > 0; from += 200) {
-            List<Integer> some = order.subList(from, Math.min(order.size(), from + 200));
-            Map<Long, List<StepRow>> steps = source.steps(some.stream().map(i -> rows.get(i).id()).toList());
-            for (int i : some) {
-                Details details = details(rows.get(i), steps.getOrDefault(rows.get(i).id(), List.of()), instances);
-                left -= cost(details);
-                if (left < 0) {
-                    break;
-                }
-                page.set(i, row(page.get(i), details));
-                done++;
-            }
-        }
-        if (done < page.size()) {
-            omitted.add("the details of " + grouped(page.size() - done) + " executions, of successes and contentions first:"
-                + " taskrunner-batch show ID tells them");
-        }
-    }
-
-    private static Row row(Row row, Details details) {
-        return new Row(row.id(), row.linked(), row.symbol(), row.task(), row.host(), row.user(), row.start(), row.duration(), row.batchStatus(), row.exitStatus(),
-            row.contentions(), details);
-    }
-
-    private static int dullness(ReportRow row) {
-        return row.restartedFrom() != null ? 0 : row.kind() == ReportRow.Kind.SUCCEEDED ? 2 : row.kind().isContention() ? 1 : 0;
-    }
-
-    private static int cost(Details details) {
-        int cost = DETAILS_MARKUP + cost(details.summary()) + (details.output() == null ? 0 : 40 + cost(details.output()));
-        for (Fact fact : details.facts()) {
-            cost += 10 + fact.name().length() + cost(fact.value());
-        }
-        return cost;
-    }
-
-    private Details details(ReportRow row, List<StepRow> steps, Map<Long, List<Long>> instances) {
-        List<Fact> facts = new ArrayList<>();
-        String message = row.message() == null ? "" : row.message();
-        boolean succeeded = row.kind() == ReportRow.Kind.SUCCEEDED;
-        String summary = succeeded ? "succeeded" : message.isEmpty() ? row.kind().word() : ReportText.line(message, 300);
-        add(facts, "evidence", row.evidence() == null ? null : ReportText.line(row.evidence(), 300));
-        if (row.holder() != null && !message.contains(row.holder())) {
-            add(facts, "holder met", ReportText.line(row.holder(), 200));
-        }
-        if (!row.command().equals(tasks.get(row.lockFile()).newest.command()) && !message.endsWith(row.command())) {
-            add(facts, "command", ReportText.lines(row.command(), 300));
-        }
-        if (row.processExit() != null && !succeeded && !row.kind().isContention()) {
-            add(facts, "process exit", row.processExit().toString());
-        }
-        List<Long> ids = instances.get(row.instance());
-        if (row.restartedFrom() != null || ids.size() > 1) {
-            List<Long> inOrder = new ArrayList<>(ids);
-            inOrder.sort(null);
-            add(facts, "restarts", (inOrder.contains(row.restartedFrom()) || row.restartedFrom() == null ? "" : row.restartedFrom() + " → ")
-                + String.join(" → ", inOrder.stream().map(String::valueOf).toList()));
-        }
-        add(facts, "times", times(row));
-        add(facts, "steps", steps.isEmpty() ? null : steps(steps));
-        List<String> output = scope.output() ? source.output(row, OUTPUT_LINES) : List.of();
-        String shown = String.join("\n", output.stream().map(line -> ReportText.line(line, MAX_OUTPUT_LINE)).toList());
-        return new Details(summary, facts, output.isEmpty() ? null : shown);
-    }
-
-    private static String times(ReportRow row) {
-        return Text.time(row.requested()).substring(11) + " requested" + (row.acquired() < 0 ? "" : ", acquired after "
-            + ReportText.duration(row.acquired() - row.requested())) + (row.ended() < 0 ? "" : ", ended after "
-            + ReportText.duration(row.ended() - row.requested()));
-    }
-
-    private static String steps(List<StepRow> steps) {
-        StringBuilder text = new StringBuilder();
-        for (StepRow step : steps) {
-            text.append(text.isEmpty() ? "" : ", ").append(ReportText.line(step.name(), 30));
-            if (step.startedMillis() != null && step.endedMillis() != null) {
-                text.append(' ').append(ReportText.duration(Math.max(0, step.endedMillis() - step.startedMillis())));
-            }
-            if (!"COMPLETED".equals(step.batchStatus())) {
-                text.append(' ').append(step.batchStatus());
-            }
-            if (step.exitStatus() != null && !step.exitStatus().equals("COMPLETED")) {
-                text.append(' ').append(ReportText.line(step.exitStatus(), 30));
-            }
-        }
-        return text.toString();
-    }
-
-    private static void add(List<Fact> facts, String name, String value) {
-        if (value != null) {
-            facts.add(new Fact(name, value));
-        }
-    }
-
-    // The template
-
-    private static String process(Map<String, Object> model) {
-        Configuration configuration = new Configuration(new Version("2.3.35"));
-        configuration.setClassLoaderForTemplateLoading(Report.class.getClassLoader(), "");
-        configuration.setDefaultEncoding("UTF-8");
-        configuration.setNumberFormat("computer");
-        configuration.setLocale(java.util.Locale.ROOT);
-        configuration.setLocalizedLookup(false);
-        configuration.setNewBuiltinClassResolver(TemplateClassResolver.ALLOWS_NOTHING_RESOLVER);
-        configuration.setLogTemplateExceptions(false);
-        StringWriter page = new StringWriter();
         try {
-            configuration.getTemplate("report.ftlh").process(model, page);
+            Path target = Files.exists(file) ? file.toRealPath() : file;
+            if (Files.exists(target) && !Files.isRegularFile(target)) {
+                // a pipe or a device, which must not be replaced
+                Files.write(target, page, StandardOpenOption.WRITE);
+                return;
+            }
+            Path temporary = target.resolveSibling("." + target.getFileName() + "." + ProcessHandle.current().pid());
+            try {
+                Files.write(temporary, page);
+                Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
+            } finally {
+                Files.deleteIfExists(temporary);
+            }
         } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        } catch (TemplateException e) {
-            throw new IllegalStateException(e);
-        }
-        return page.toString();
-    }
-
-    private static String resource(String name) {
-        try (InputStream in = Report.class.getResourceAsStream("/" + name)) {
-            return new String(in.readAllBytes(), StandardCharsets.UTF_8);
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-    }
-
-    private static String hash(String text) {
-        try {
-            return Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8)));
-        } catch (NoSuchAlgorithmException e) {
-            throw new IllegalStateException(e);
+            String directory = RegularFiles.unusableDirectory(file);
+            throw TaskException.cannotCreate("cannot write " + file + ": " + (directory == null ? Text.reason(e)
+                : directory), e);
         }
     }
 }

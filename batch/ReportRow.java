@@ -1,16 +1,44 @@
+import java.time.Instant;
+import java.util.Map;
+
 /**
- * One execution as the report reads it. Times are milliseconds since 1970, or -1 where something has not happened.
+ * One execution as the report reads it: long texts are cut. Times are milliseconds since 1970, or -1 where something has
+ * not happened.
  *
  * @param instance the job instance: an execution and its restarts have the same
  * @param restartedFrom the execution that this one restarts, or null
- * @param shared whether its lock is one for all hosts
  * @param duration how long the command has run, milliseconds, or -1
  * @param contentions after it, or null when it was not counted
- * @param outputFile where the command's output is kept, or null
  */
-record ReportRow(long id, long instance, Long restartedFrom, String lockFile, boolean shared, String command, String host, String user,
-                 int threshold, long requested, long acquired, long ended, long duration, String batchStatus, String exitStatus,
-                 Integer processExit, Long contentions, String holder, String message, String evidence, String outputFile) {
+record ReportRow(long id, long instance, Long restartedFrom, String runId, String lockFile, String command, String host,
+                 String user, long threshold, long requested, long acquired, long ended, long duration,
+                 String batchStatus, String exitStatus, Long exitCode, Long contentions, String holder, String message,
+                 String evidence) {
+    static final String COLUMNS = "a.job_execution_id, j.jobinstanceid, a.restarted_from, a.run_id, a.lock_file,"
+        + " substr(a.command, 1, 1000) AS command, a.host, a.user_name, a.threshold, a.create_time, a.acquired,"
+        + " a.end_time, a.command_millis, j.batchstatus, j.exitstatus, a.exit_code, a.contentions,"
+        + " substr(a.holder, 1, 500) AS holder, substr(a.message, 1, 1000) AS message,"
+        + " substr(a.evidence, 1, 500) AS evidence";
+
+    /** @param known texts that were read before, so that each is kept once */
+    static ReportRow of(Row row, Map<String, String> known) {
+        Long duration = row.number("command_millis");
+        return new ReportRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
+            row.number("restarted_from"), row.required("run_id"), once(row.required("lock_file"), known),
+            once(row.required("command"), known), once(row.required("host"), known),
+            once(row.required("user_name"), known), row.requiredNumber("threshold"), millis(row.required("create_time")),
+            millis(row.text("acquired")), millis(row.text("end_time")), duration == null ? -1 : duration,
+            once(row.required("batchstatus"), known), once(row.text("exitstatus"), known), row.number("exit_code"),
+            row.number("contentions"), row.text("holder"), row.text("message"), row.text("evidence"));
+    }
+
+    private static String once(String text, Map<String, String> known) {
+        return text == null ? null : known.computeIfAbsent(text, same -> same);
+    }
+
+    private static long millis(String time) {
+        return time == null ? -1 : Instant.parse(time).toEpochMilli();
+    }
 
     /** How executions are told apart in pictures: each has a word, a colour and a shape. */
     public enum Kind {

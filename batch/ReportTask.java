@@ -111,7 +111,7 @@ final class ReportTask {
             (mark.kind().isContention() ? contentions : runs).add(mark);
         }
         Matcher holder = row.kind().isContention() && row.holder() != null ? HOLDER_HOST.matcher(row.holder()) : null;
-        shared |= row.shared() || holder != null && holder.find() && !holder.group(1).equals(row.host());
+        shared |= holder != null && holder.find() && !holder.group(1).equals(row.host());
         byHost.computeIfAbsent(row.host(), host -> new Series()).add(row, mark);
     }
 

@@ -138,7 +138,7 @@ final class Reports {
     }
 
     /** The time as rows have it, or null without the option. */
-    private static String time(Arguments arguments, String option) throws UsageException {
+    static String time(Arguments arguments, String option) throws UsageException {
         if (!arguments.has(option)) {
             return null;
         }

@@ -4,13 +4,16 @@ import java.sql.SQLException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.Collections;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Consumer;
 
 /**
  * The audit repository: one row per execution request, next to JBeret's tables. JBeret itself runs the job in memory; what it
@@ -24,8 +27,10 @@ final class Repository implements AutoCloseable {
     private static final Set<String> BATCH_STATUSES = Set.of("STARTING", "STARTED", "STOPPING", "STOPPED", "FAILED",
         "COMPLETED", "ABANDONED");
     private static final Set<String> TIMESTAMPS = Set.of("createtime", "starttime", "endtime", "lastupdatedtime");
+    private static final String FROM = " FROM taskrunner_execution a"
+        + " JOIN job_execution j ON j.jobexecutionid = a.job_execution_id";
     private static final String SELECT = "SELECT a.*, j.jobinstanceid, j.batchstatus, j.exitstatus"
-        + " FROM taskrunner_execution a JOIN job_execution j ON j.jobexecutionid = a.job_execution_id";
+        + FROM;
     private static final int PURGED_AT_ONCE = 1000;
     private static final int MAX_PAUSE = 500;
 
@@ -395,10 +400,83 @@ final class Repository implements AutoCloseable {
     }
 
     List<StepRow> steps(long execution) throws RepositoryException {
-        return read(connection -> new Sql("SELECT stepname, " + database.fromTimestamp("starttime") + " AS starttime, "
-            + database.fromTimestamp("endtime") + " AS endtime, batchstatus, exitstatus"
-            + " FROM step_execution WHERE jobexecutionid = ? ORDER BY stepexecutionid", execution).rows(connection)).stream()
+        return read(connection -> stepsOf("= ?", execution).rows(connection)).stream()
             .map(StepRow::of).toList();
+    }
+
+    /** The executions of the filter's window, and those before it that have not ended, newest first. */
+    void report(Filter filter, Consumer<Row> consumer) throws RepositoryException {
+        List<Object> values = new ArrayList<>();
+        StringBuilder sql = new StringBuilder();
+        where(sql, values, "a.create_time >= ?", filter.since());
+        report(sql, values, filter, " ORDER BY a.create_time DESC", consumer);
+        if (filter.since() != null) {
+            values.clear();
+            sql = new StringBuilder();
+            where(sql, values, "a.end_time IS NULL AND a.create_time < ?", filter.since());
+            report(sql, values, new Filter(filter.lockFile(), filter.host(), null, null, null, null, 0),
+                " ORDER BY a.create_time DESC", consumer);
+        }
+    }
+
+    /**
+     * Of each task the latest executions that ended and were requested before the filter's window, newest first.
+     *
+     * @param since how far to look back, as in rows @param limit how many of a task
+     */
+    void reportBefore(Filter filter, String since, int limit, Consumer<Row> consumer) throws RepositoryException {
+        for (String lockFile : filter.lockFile() == null ? lockFiles() : List.of(filter.lockFile())) {
+            List<Object> values = new ArrayList<>();
+            StringBuilder sql = new StringBuilder();
+            where(sql, values, "a.create_time >= ?", since);
+            report(sql, values, new Filter(lockFile, filter.host(), null, null, null, filter.since(), 0),
+                " AND a.end_time IS NOT NULL ORDER BY a.job_execution_id DESC LIMIT " + limit, consumer);
+        }
+    }
+
+    private void report(StringBuilder where, List<Object> values, Filter filter, String end, Consumer<Row> consumer)
+        throws RepositoryException {
+        where(where, values, "a.lock_file = ?", filter.lockFile());
+        where(where, values, "a.host = ?", filter.host());
+        where(where, values, "a.create_time < ?", filter.until());
+        Sql sql = new Sql("SELECT " + ReportRow.COLUMNS + FROM + where + end, values.toArray());
+        try {
+            // PostgreSQL's driver has all rows in memory unless a transaction keeps its cursor
+            connection().setAutoCommit(!database.isServer());
+            try {
+                sql.each(connection, consumer);
+            } finally {
+                connection.setAutoCommit(true);
+            }
+        } catch (SQLException e) {
+            discard();
+            throw RepositoryException.unavailable(database, "cannot be used", e);
+        }
+    }
+
+    /** All tasks, each looked up in the index behind the one before: no matter how many executions they have. */
+    private List<String> lockFiles() throws RepositoryException {
+        String next = "(SELECT MIN(lock_file) FROM taskrunner_execution";
+        return read(connection -> new Sql("WITH RECURSIVE task (lock_file) AS (" + next.substring(1) + " UNION ALL SELECT "
+            + next + " WHERE lock_file > task.lock_file) FROM task WHERE task.lock_file IS NOT NULL)"
+            + " SELECT lock_file FROM task WHERE lock_file IS NOT NULL").rows(connection)).stream()
+            .map(row -> row.required("lock_file")).toList();
+    }
+
+    /** The steps of executions, by their ids. */
+    Map<Long, List<StepRow>> steps(Collection<Long> executions) throws RepositoryException {
+        Map<Long, List<StepRow>> steps = new HashMap<>();
+        String ids = String.join(", ", executions.stream().map(String::valueOf).toList());
+        for (Row row : read(connection -> stepsOf("IN (" + ids + ")").rows(connection))) {
+            steps.computeIfAbsent(row.requiredNumber("jobexecutionid"), id -> new ArrayList<>()).add(StepRow.of(row));
+        }
+        return steps;
+    }
+
+    private Sql stepsOf(String condition, Object... values) {
+        return new Sql("SELECT jobexecutionid, stepname, " + database.fromTimestamp("starttime") + " AS starttime, "
+            + database.fromTimestamp("endtime") + " AS endtime, batchstatus, exitstatus"
+            + " FROM step_execution WHERE jobexecutionid " + condition + " ORDER BY stepexecutionid", values);
     }
 
     // Retention

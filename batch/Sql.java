@@ -7,6 +7,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 
 /**
  * A statement with its values, which are text, numbers or null: times are text as well, so that no driver shifts them.
@@ -14,6 +15,8 @@ import java.util.Map;
  * @param text with a question mark for each value
  */
 record Sql(String text, Object... values) {
+    private static final int FETCHED_AT_ONCE = 500;
+
     /** Inserts a row of named columns; {@code extra} columns come first. */
     static Sql insert(String table, Map<String, Object> columns) {
         return new Sql("INSERT INTO " + table + " (" + String.join(", ", columns.keySet()) + ") VALUES ("
@@ -54,6 +57,18 @@ record Sql(String text, Object... values) {
                 rows.add(Row.of(found));
             }
             return rows;
+        }
+    }
+
+    /** Hands over the rows of a query one by one, so that they need not be in memory at once. */
+    void each(Connection connection, Consumer<Row> consumer) throws SQLException {
+        try (PreparedStatement statement = prepare(connection)) {
+            statement.setFetchSize(FETCHED_AT_ONCE);
+            try (ResultSet found = statement.executeQuery()) {
+                while (found.next()) {
+                    consumer.accept(Row.of(found));
+                }
+            }
         }
     }
 

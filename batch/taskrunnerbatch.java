@@ -13,6 +13,12 @@
 //SOURCES QuietLogging.java
 //SOURCES Reconciliation.java
 //SOURCES Redaction.java
+//SOURCES Report.java
+//SOURCES ReportChart.java
+//SOURCES ReportPage.java
+//SOURCES ReportRow.java
+//SOURCES ReportTask.java
+//SOURCES ReportText.java
 //SOURCES Reports.java
 //SOURCES Repository.java
 //SOURCES RepositoryException.java
@@ -24,6 +30,9 @@
 //SOURCES Workflow.java
 //FILES META-INF/batch-jobs/taskrunner.xml=META-INF/batch-jobs/taskrunner.xml
 //FILES META-INF/services/org.jboss.logging.LoggerProvider=META-INF/services/org.jboss.logging.LoggerProvider
+//FILES report.css=report.css
+//FILES report.ftlh=report.ftlh
+//FILES report.js=report.js
 //DEPS org.jberet:jberet-core:3.1.0.Final
 //DEPS org.jberet:jberet-se:3.1.0.Final
 //DEPS jakarta.batch:jakarta.batch-api:2.1.1
@@ -39,6 +48,7 @@
 //DEPS org.wildfly.security:wildfly-elytron-permission:2.9.2.Final
 //DEPS org.xerial:sqlite-jdbc:3.53.4.0
 //DEPS org.postgresql:postgresql:42.7.13
+//DEPS org.freemarker:freemarker:2.3.35
 //RUNTIME_OPTIONS -XX:+IgnoreUnrecognizedVMOptions --enable-native-access=ALL-UNNAMED
 
 import java.io.File;
@@ -72,7 +82,7 @@ public class taskrunnerbatch {
     private static final Command RUN = new Command(NAME, Options.RUN.purpose()
         + " Every request is kept in an audit repository.",
         List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       " + NAME + " restart | show | stop | abandon ID; history; purge; schema; status; install; uninstall"),
+            "       " + NAME + " restart | show | stop | abandon ID; history; report; purge; schema; status; install; uninstall"),
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
             new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
                 + " line, output, not in paths; such an execution cannot be restarted"),
@@ -99,6 +109,13 @@ public class taskrunnerbatch {
             new Option("--until", "TIME", null, "requested before"),
             new Option("--limit", "N", null, "at most so many (default: 20; 0: all)"),
             new Option("--format", "table|json|csv", null, "(default: table)")),
+        command("report", "Writes a page of HTML about tasks and executions, to look at in a browser.", " [OPTION...]",
+            new Option("--since", "TIME", null, "requested at or after, as of history (default: 7d)"),
+            new Option("--until", "TIME", null, "requested before"),
+            new Option("--lockfile", "FILE", null, "only this task's"),
+            new Option("--host", "NAME", null, "only this host's"),
+            new Option("--output", "FILE", null, "written to a temporary file and renamed (default: stdout)"),
+            new Option("--no-output", null, null, "without the last lines of what commands printed")),
         byId("show", "Shows one execution in full.",
             new Option("--format", "text|json", null, "(default: text)"),
             new Option("--output", null, null, "print the output that was kept, as it is"),
@@ -155,6 +172,7 @@ public class taskrunnerbatch {
         return switch (arguments.command().name()) {
             case "restart" -> restart(arguments);
             case "history" -> Reports.history(arguments);
+            case "report" -> Report.run(arguments);
             case "show" -> Reports.show(arguments);
             case "stop" -> Operations.stop(arguments);
             case "abandon" -> Operations.abandon(arguments);

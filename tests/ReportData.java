@@ -1,9 +1,18 @@
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.PreparedStatement;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 
 /** Four audit trails to look at: nothing, a task's day, thirty tasks' month, and hostile text. Always the same for the same end. */
@@ -16,7 +25,7 @@ final class ReportData {
      * @param evidence what proved its runner dead, or null
      */
     record Made(String task, String host, String user, String command, int threshold, Instant requested, Instant acquired, Instant ended,
-                String batchStatus, String exitStatus, int processExit, Long contentions, String holder, String message, String evidence,
+                String batchStatus, String exitStatus, int exitCode, Long contentions, String holder, String message, String evidence,
                 Made restarts, String output) {
     }
 
@@ -66,17 +75,99 @@ final class ReportData {
             boolean fails = i % 3 > 0;
             data.made.add(new Made(task, fails ? other : "h" + i % 3, other, text + " " + other.repeat(i % 50 == 0 ? 400 : 1), 3, at,
                 at.plusMillis(20), at.plusMillis(20 + data.random.nextInt(90_000)), fails ? "FAILED" : "COMPLETED", fails ? "EXIT_" + i % 200
-                : "SUCCEEDED", fails ? i % 200 : 0, (long) i % 4, null, "command failed with status " + i % 200 + ": " + text, i % 11 == 0
-                ? other : null, null, text + "\n" + other + "\n" + "x".repeat(3000)));
+                : "SUCCEEDED", fails ? i % 200 : 0, (long) i % 4, null, "command failed with status " + i % 200 + ": " + text, null, null, text + "\n" + other + "\n" + "x".repeat(3000)));
         }
         return data.inOrder();
     }
 
+    /** Output that says so is none in UTF-8. */
+    private static final String INVALID = "invalid UTF-8";
     static final String[] HOSTILE = {"</script><img src=x onerror=\"document.title='owned'\">", "</style></svg><script>document.title='owned'</script>",
         "<svg onload=alert(1)>", "\u001b]0;owned\u0007\u001b[31mred\u001b[2J\u009b", "\u202egnp.exe\u202c \u2066isolated", "'\"--><a href=javascript:alert(1)>x</a>",
         "${7*7} #{7*7} <#assign x=1> <%= 7 %> {{7*7}} [=7*7]", "a\nb\r\nstatus  COMPLETED\tc", "Z\u0351\u036b\u0343\u036a\u0302a\u0489\u0363\u0301l\u0334\u0357\u030ag\u0321\u034f\u0346o".repeat(6),
         "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627", "\ud83d\udca5\ud800x\udc00", "&lt;b&gt; &amp;amp; &#60;", "\u200b\u2060\ufeff\u00ad\u3164", "w".repeat(300),
-        "=cmd|'/c calc'!A1", "invalid \ufffd\ufffd utf-8 \u0085\u2028\u2029"};
+        "=cmd|'/c calc'!A1", INVALID + " \u0085\u2028\u2029"};
+
+    // How it is stored
+
+    /** Stores the executions as runs do, in a repository of its own. @return the URL of the repository */
+    static String store(List<Made> executions, Path directory) throws Exception {
+        String url = "jdbc:sqlite:" + Files.createDirectories(directory).resolve("executions.db");
+        Map<Made, Long> ids = new IdentityHashMap<>();
+        try (Repository repository = Repository.open(Database.parse(url, Map.of("XDG_STATE_HOME", directory.toString(),
+                "HOME", directory.toString())), true)) {
+            for (Made made : executions) {
+                store(repository, made, ids);
+            }
+        }
+        try (Connection connection = DriverManager.getConnection(url); PreparedStatement update = connection.prepareStatement(
+                "UPDATE taskrunner_execution SET end_time = ? WHERE job_execution_id = ?")) {
+            connection.setAutoCommit(false);
+            for (Map.Entry<Made, Long> made : ids.entrySet()) {
+                if (made.getKey().evidence != null) {
+                    // what died long ago would have ended now
+                    update.setString(1, time(made.getKey().ended));
+                    update.setLong(2, made.getValue());
+                    update.executeUpdate();
+                }
+            }
+            connection.commit();
+        }
+        return url;
+    }
+
+    private static void store(Repository repository, Made made, Map<Made, Long> ids) throws Exception {
+        int number = ids.size() + 1;
+        String run = time(made.requested).replaceAll("[-:.]", "") + "-" + number + "-" + String.format("%06x", number);
+        Path output = OutputFile.of(repository.database().stateDirectory(), run);
+        RequestRow request = new RequestRow(run, made.user, 1000L, null, made.host, null, "b00t", "pid:[1]", number, number,
+            made.task, made.command, made.threshold, made.task.replace(".lock", ".count"), Map.of(), time(made.requested),
+            output.toString(), made.restarts == null ? null : ids.get(made.restarts));
+        long id = repository.request(request);
+        ids.put(made, id);
+        if (made.output != null) {
+            Files.createDirectories(output.getParent());
+            Files.write(output, made.output.getBytes(StandardCharsets.UTF_8));
+            if (made.output.contains(INVALID)) {
+                Files.write(output, new byte[] {'\n', (byte) 0xff, (byte) 0xfe, (byte) 0xc3, '\n'}, StandardOpenOption.APPEND);
+            }
+        }
+        List<StepRow> steps = steps(made);
+        if (made.ended == null || made.evidence != null) {
+            repository.acquired(id, time(made.acquired), steps);
+            if (made.evidence != null) {
+                repository.reconcile(id, made.batchStatus, made.exitStatus, made.evidence);
+            }
+        } else {
+            Long millis = made.acquired == null ? null : Duration.between(made.acquired, made.ended).toMillis();
+            repository.end(request, new ResultRow(made.batchStatus, made.exitStatus, time(made.acquired),
+                time(made.acquired), millis, made.exitCode, made.contentions, made.holder, made.message, null,
+                time(made.ended)), steps);
+        }
+    }
+
+    private static List<StepRow> steps(Made made) {
+        Instant acquired = made.acquired;
+        if (acquired == null) {
+            boolean contended = made.holder != null;
+            return List.of(new StepRow("acquireLock", time(made.requested), time(made.ended), contended ? "COMPLETED"
+                : "FAILED", contended ? "CONTENDED" : made.exitStatus));
+        }
+        boolean succeeded = "SUCCEEDED".equals(made.exitStatus);
+        List<StepRow> steps = new ArrayList<>(List.of(
+            new StepRow("acquireLock", time(made.requested), time(acquired), "COMPLETED", "ACQUIRED"),
+            new StepRow("resetCounter", time(acquired), time(acquired), "COMPLETED", "RESET"),
+            new StepRow("runCommand", time(acquired), made.evidence == null ? time(made.ended) : null, made.ended == null
+                || made.evidence != null ? "STARTED" : succeeded ? "COMPLETED" : made.batchStatus, made.exitStatus)));
+        if (made.ended != null && made.evidence == null) {
+            steps.add(new StepRow("releaseLock", time(made.ended), time(made.ended), "COMPLETED", "COMPLETED"));
+        }
+        return steps;
+    }
+
+    private static String time(Instant time) {
+        return time == null ? null : Repository.time(time);
+    }
 
     // Thirty tasks
 
@@ -235,18 +326,18 @@ final class ReportData {
         };
         String evidence = "KILLED".equals(exitStatus) ? random.nextBoolean() ? "its runner, pid 20" + random.nextInt(999) + ", is dead"
             : "the host was rebooted since (boot id 5f1e0a52)" : "LOST".equals(exitStatus) ? "may lie in the spool of " + job.user + " on " + host : null;
-        int processExit = exitStatus == null || exitStatus.equals("SUCCEEDED") ? 0 : exitStatus.equals("TIMEOUT") ? 124 : exitStatus.startsWith("EXIT_")
+        int exitCode = exitStatus == null || exitStatus.equals("SUCCEEDED") ? 0 : exitStatus.equals("TIMEOUT") ? 124 : exitStatus.startsWith("EXIT_")
             ? Integer.parseInt(exitStatus.substring(5)) : exitStatus.startsWith("SIGNAL_") ? 139 : 143;
-        return add(job, host, at, acquired, ended, batchStatus, exitStatus, processExit, job.threshold > 0 && ended != null ? 0L : null, null, message,
+        return add(job, host, at, acquired, ended, batchStatus, exitStatus, exitCode, job.threshold > 0 && ended != null ? 0L : null, null, message,
             evidence, restarts);
     }
 
-    private Made add(Job job, String host, Instant at, Instant acquired, Instant ended, String batchStatus, String exitStatus, int processExit,
+    private Made add(Job job, String host, Instant at, Instant acquired, Instant ended, String batchStatus, String exitStatus, int exitCode,
             Long contentions, String holder, String message, String evidence, Made restarts) {
         String output = acquired == null ? null : "reading configuration\n" + job.name + ": " + random.nextInt(9000) + " records\n"
             + ("SUCCEEDED".equals(exitStatus) ? "done\n" : "ERROR: connection reset by peer (attempt 3 of 3)\n");
         Made execution = new Made("/run/lock/" + job.name + ".lock", host, job.user, job.command, job.threshold, at, acquired, ended, batchStatus,
-            exitStatus, processExit, contentions, holder, message, evidence, restarts, output);
+            exitStatus, exitCode, contentions, holder, message, evidence, restarts, output);
         made.add(execution);
         return execution;
     }
