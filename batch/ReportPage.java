@@ -66,9 +66,9 @@ final class ReportPage {
     private static final int DETAILS_MARKUP = 60;
     private static final int MIN_NAME = 8;
     private static final int[] NAME_LENGTHS = {40, 20, 12, MIN_NAME};
-    /** What the page needs without report.tasks and report.executions, in bytes. */
+    /** What the page needs without tasks and executions, in bytes. */
     private static final int FIXED = 40_000;
-    /** What the details of report.executions get at the least, in bytes. */
+    /** What the details of executions get at the least, in bytes. */
     private static final int DETAILS = 100_000;
     private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
         ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
@@ -126,7 +126,7 @@ final class ReportPage {
         }
         model.put("tasks", parts);
         if (shown.size() < report.tasks.size()) {
-            omitted.add(report.tasks.size() - shown.size() + " of " + report.tasks.size() + " report.tasks are not shown one by one");
+            omitted.add(report.tasks.size() - shown.size() + " of " + report.tasks.size() + " tasks are not shown one by one");
         }
         model.put("rows", page);
         model.put("omitted", omitted);
@@ -354,7 +354,7 @@ final class ReportPage {
             }
         }
         if (done < page.size()) {
-            omitted.add("the details of " + grouped(page.size() - done) + " report.executions, of successes and contentions first:"
+            omitted.add("the details of " + grouped(page.size() - done) + " executions, of successes and contentions first:"
                 + " taskrunner-batch show ID tells them");
         }
     }

@@ -12,6 +12,7 @@ import java.util.stream.Stream;
 final class Machine {
     /** Programs, each with Debian's package. */
     private static final Map<String, String> PROGRAMS = new TreeMap<>(Map.ofEntries(
+        Map.entry("chromium", "chromium"),
         Map.entry("curl", "curl"),
         Map.entry("mount", "mount"),
         Map.entry("mvn", "maven"),

@@ -5,6 +5,9 @@ import java.nio.file.StandardOpenOption;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
@@ -32,6 +35,7 @@ final class ReportData {
     private final Random random = new Random(11);
     private final List<Made> made = new ArrayList<>();
     private final Instant end;
+    private int days = 30;
 
     private ReportData(Instant end) {
         this.end = end.truncatedTo(ChronoUnit.MILLIS);
@@ -57,9 +61,10 @@ final class ReportData {
         return data.inOrder();
     }
 
-    /** Thirty tasks on twelve hosts for thirty days, about 5,000 executions with every ending there is. */
-    static List<Made> thirtyTasks(Instant end) {
+    /** Thirty tasks on twelve hosts with every ending there is; about 140 executions a day, at least six days. */
+    static List<Made> thirtyTasks(Instant end, int days) {
         ReportData data = new ReportData(end);
+        data.days = days;
         data.jobs().forEach(data::month);
         return data.inOrder();
     }
@@ -114,6 +119,38 @@ final class ReportData {
             connection.commit();
         }
         return url;
+    }
+
+    /** Copies all executions, each time a little older and with steps of their own, for volume. */
+    static void multiply(String url, int times) throws SQLException {
+        try (Connection connection = DriverManager.getConnection(url); Statement statement = connection.createStatement()) {
+            connection.setAutoCommit(false);
+            ResultSet max = statement.executeQuery("SELECT MAX(jobexecutionid) FROM job_execution");
+            long count = max.getLong(1);
+            max.close();
+            for (int i = 1; i < times; i++) {
+                String shift = Long.toString(i * count);
+                for (String table : List.of("job_instance", "job_execution", "step_execution", "taskrunner_execution")) {
+                    List<String> names = new ArrayList<>();
+                    List<String> values = new ArrayList<>();
+                    try (ResultSet columns = statement.executeQuery("SELECT name FROM pragma_table_info('" + table + "')")) {
+                        while (columns.next()) {
+                            String name = columns.getString(1);
+                            names.add(name);
+                            values.add(name.matches("jobinstanceid|jobexecutionid|job_execution_id|restarted_from") ? name
+                                + " + " + shift : name.equals("stepexecutionid") ? "NULL" : name.equals("run_id")
+                                ? name + " || 'c" + i + "'" : name.matches("create_time|acquired|start_time|end_time")
+                                ? "strftime('%Y-%m-%dT%H:%M:%fZ', " + name + ", '-" + i + " seconds')" : name);
+                        }
+                    }
+                    statement.executeUpdate("INSERT INTO " + table + " (" + String.join(", ", names) + ") SELECT "
+                        + String.join(", ", values) + " FROM " + table + " WHERE "
+                        + (table.equals("job_instance") ? "jobinstanceid" : table.equals("taskrunner_execution")
+                        ? "job_execution_id" : "jobexecutionid") + " <= " + count);
+                }
+            }
+            connection.commit();
+        }
     }
 
     private static void store(Repository repository, Made made, Map<Made, Long> ids) throws Exception {
@@ -211,7 +248,7 @@ final class ReportData {
     }
 
     private void month(Job job) {
-        Instant first = end.minus(Duration.ofDays(30)).truncatedTo(ChronoUnit.HOURS);
+        Instant first = end.minus(Duration.ofDays(days)).truncatedTo(ChronoUnit.HOURS);
         for (int h = 0; h < job.hosts.size(); h++) {
             Instant at = first.plus(Duration.ofMinutes(Math.floorMod(job.name.hashCode(), (int) Math.min(300, job.period.toMinutes())) + 3L * h));
             for (; at.isBefore(end.minus(isWrong(job) ? Duration.ofHours(3) : Duration.ofMinutes(20))); at = at.plus(job.period)) {
@@ -225,17 +262,17 @@ final class ReportData {
     /** An ordinary run most of the time. @return when the lock is free again, at the least the time given */
     private Instant eventful(Job job, String host, Instant at) {
         long day = Duration.between(at, end).toDays();
-        if (day > 1 && job.name.equals("import-orders") && (day == 19 || day == 8) && random.nextInt(3) == 0) {
+        if (day > 1 && job.name.equals("import-orders") && (day == 19 || day == 3) && random.nextInt(3) == 0) {
             return storm(job, host, at, Duration.ofHours(4 + random.nextInt(5)));
         }
-        if (job.name.equals("renew-certificates") && day < 9) {
+        if (job.name.equals("renew-certificates") && day < Math.max(3, days * 3 / 10)) {
             return at;
         }
         if (job.name.equals("nightly-backup") && host.equals("db3") && day < 4) {
             run(job, host, at, "EXIT_28", 1, null);
             return at;
         }
-        int luck = day < 1 ? 500 : random.nextInt(1000);
+        int luck = day < 1 ? 500 : random.nextInt(33 * days);
         if (luck < 25) {
             Made failed = run(job, host, at, luck < 15 ? "EXIT_" + (1 + random.nextInt(3)) : "SIGNAL_11", .5, null);
             if (luck % 2 == 0) {
@@ -259,7 +296,7 @@ final class ReportData {
             Made run = run(job, host, at, "SUCCEEDED", 1.7, null);
             contention(job, host, run.requested.plusMillis(Duration.between(run.requested, run.ended).toMillis() / 2), run, 1, false);
         } else {
-            run(job, host, at, "SUCCEEDED", job.name.equals("load-warehouse") ? 1 + (30 - day) * .01 : 1, null);
+            run(job, host, at, "SUCCEEDED", job.name.equals("load-warehouse") ? 1 + (days - day) * .01 : 1, null);
         }
         return at;
     }

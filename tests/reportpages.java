@@ -22,13 +22,14 @@ public class reportpages {
         Map<String, List<ReportData.Made>> sets = new LinkedHashMap<>();
         sets.put("nothing", ReportData.nothing(end));
         sets.put("one-task", ReportData.oneTask(end));
-        sets.put("thirty-tasks", ReportData.thirtyTasks(end));
+        sets.put("thirty-tasks", ReportData.thirtyTasks(end, 30));
         sets.put("hostile", ReportData.hostile(end, 5000));
         for (Map.Entry<String, List<ReportData.Made>> set : sets.entrySet()) {
             Path file = directory.resolve(set.getKey() + ".html");
             String url = ReportData.store(set.getValue(), directory.resolve(set.getKey()));
             long start = System.nanoTime();
-            int status = taskrunnerbatch.run("report", "--since", "31d", "--repository", url, "--output", file.toString());
+            int status = taskrunnerbatch.run("report", "--since", "31d", "--until",
+                end.toString(), "--repository", url, "--output", file.toString());
             System.out.printf("%-12s %5d executions, %7d bytes, %5d ms, exit status %d: %s%n", set.getKey(),
                 set.getValue().size(), Files.size(file), (System.nanoTime() - start) / 1_000_000, status, file);
         }
