@@ -16,8 +16,8 @@ import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * {@code report}: the executions of a window, by task, and what needs a person. Of a task all that pictures and statistics
- * need is kept, of an execution itself only what one page has room for.
+ * {@code report}: the executions of a window, by task, and what needs a person. Pictures and statistics keep a little
+ * of each execution; its texts are kept only as far as one page has room for them.
  */
 final class Report {
     /**
@@ -75,7 +75,8 @@ final class Report {
             }
         }
         Filter filter = new Filter(lockFile, host, null, null, Text.time(begin), until, 0);
-        Scope scope = new Scope(begin, end, String.join(" ", filters), !arguments.has("--no-output"), now.toEpochMilli());
+        Scope scope = new Scope(begin, end, String.join(" ", filters), !arguments.has("--no-output"),
+            now.toEpochMilli());
         try (Repository repository = taskrunnerbatch.open(arguments, false)) {
             taskrunnerbatch.reconcile(repository);
             Report report = new Report(repository, scope);
@@ -128,7 +129,8 @@ final class Report {
                 times.merge(task.name, 1, Integer::sum);
             }
             int tried = depth;
-            unnamed.removeIf(task -> times.get(task.name) == 1 || task.name.length() >= task.lockFile.length() || tried > 20);
+            unnamed.removeIf(task -> times.get(task.name) == 1 || task.name.length() >= task.lockFile.length()
+                || tried > 20);
         }
     }
 
@@ -138,7 +140,8 @@ final class Report {
             from = path.lastIndexOf('/', from - 1);
         }
         String name = path.substring(from < 0 || depth > 20 ? 0 : Math.min(path.length(), from + 1));
-        return name.endsWith(".lock") && name.length() > ".lock".length() ? name.substring(0, name.length() - ".lock".length()) : name;
+        int stem = name.length() - ".lock".length();
+        return name.endsWith(".lock") && stem > 0 ? name.substring(0, stem) : name;
     }
 
     // Where the page goes

@@ -25,7 +25,11 @@ final class ReportChart {
     public record Glyph(String symbol, String x, int y, String title, Long href) {
     }
 
-    /** Durations over time, in a box of 360 × 96. @param band the height of the usual durations: y of the 95 % and of the median, or null */
+    /**
+     * Durations over time, in a box of 360 × 96.
+     *
+     * @param band where the usual durations are: y of the 95 % and of the median, or null
+     */
     public record Durations(List<Tick> x, List<Tick> y, List<Path> paths, int[] band, String summary) {
     }
 
@@ -60,15 +64,19 @@ final class ReportChart {
     private static final long DAY = 24 * HOUR;
     /** 1970 began on a Thursday, weeks begin on Monday. */
     private static final long MONDAY = 4 * DAY;
-    private static final long[] TIME_STEPS = {SECOND, 10 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY,
-        2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 364 * DAY, 3640 * DAY};
-    private static final long[] DURATIONS = {1, 10, 100, SECOND, 10 * SECOND, MINUTE, 10 * MINUTE, HOUR, 10 * HOUR, 4 * DAY, 40 * DAY};
-    private static final long[] DURATION_STEPS = {1, 2, 5, 10, 20, 50, 100, 200, 500, SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 20 * SECOND,
-        30 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, DAY, 2 * DAY,
-        5 * DAY, 10 * DAY, 30 * DAY, 100 * DAY};
-    private static final DateTimeFormatter CLOCK = DateTimeFormatter.ofPattern("HH:mm", Locale.ROOT).withZone(ZoneOffset.UTC);
-    private static final DateTimeFormatter CLOCK_WITH_SECONDS = DateTimeFormatter.ofPattern("HH:mm:ss", Locale.ROOT).withZone(ZoneOffset.UTC);
-    private static final DateTimeFormatter DATE = DateTimeFormatter.ofPattern("MM-dd", Locale.ROOT).withZone(ZoneOffset.UTC);
+    private static final long[] TIME_STEPS = {SECOND, 10 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR,
+        6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 364 * DAY, 3640 * DAY};
+    private static final long[] DURATIONS = {1, 10, 100, SECOND, 10 * SECOND, MINUTE, 10 * MINUTE, HOUR, 10 * HOUR,
+        4 * DAY, 40 * DAY};
+    private static final long[] DURATION_STEPS = {1, 2, 5, 10, 20, 50, 100, 200, 500, SECOND, 2 * SECOND, 5 * SECOND,
+        10 * SECOND, 20 * SECOND, 30 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 30 * MINUTE,
+        HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY, 100 * DAY};
+    private static final DateTimeFormatter CLOCK = DateTimeFormatter.ofPattern("HH:mm", Locale.ROOT)
+        .withZone(ZoneOffset.UTC);
+    private static final DateTimeFormatter CLOCK_WITH_SECONDS = DateTimeFormatter.ofPattern("HH:mm:ss", Locale.ROOT)
+        .withZone(ZoneOffset.UTC);
+    private static final DateTimeFormatter DATE = DateTimeFormatter.ofPattern("MM-dd", Locale.ROOT)
+        .withZone(ZoneOffset.UTC);
 
     private final long from;
     private final long to;
@@ -89,9 +97,10 @@ final class ReportChart {
 
     /** What is told about a mark where the pointer rests on it. */
     private static String title(ReportTask.Mark mark) {
-        return mark.id() + " " + mark.kind().word() + (mark.kind() == ReportRow.Kind.FAILED ? " (" + ReportText.line(mark.ending(), 30) + ")" : "")
-            + ", " + ReportText.line(mark.host(), 30) + ", " + ReportText.time(mark.at()) + "Z" + (mark.duration() < 0 ? ""
-            : ", " + ReportText.duration(mark.duration()));
+        return mark.id() + " " + mark.kind().word() + (mark.kind() == ReportRow.Kind.FAILED ? " ("
+            + ReportText.line(mark.ending(), 30) + ")" : "") + ", " + ReportText.line(mark.host(), 30) + ", "
+            + ReportText.time(mark.at()) + "Z" + (mark.duration() < 0 ? "" : ", "
+            + ReportText.duration(mark.duration()));
     }
 
     /** The newest runs, oldest first. @param shown ids of the executions that have a row in the page */
@@ -101,7 +110,8 @@ final class ReportChart {
         for (int i = count - 1; i >= 0; i--) {
             ReportTask.Mark run = runs.get(i);
             boolean leads = run.kind() != ReportRow.Kind.SUCCEEDED && shown.contains(run.id());
-            strip.add(new Glyph(run.kind().symbol(), Integer.toString((count - 1 - i) * STRIP_STEP), 0, title(run), leads ? run.id() : null));
+            strip.add(new Glyph(run.kind().symbol(), Integer.toString((count - 1 - i) * STRIP_STEP), 0, title(run),
+                leads ? run.id() : null));
         }
         return strip;
     }
@@ -135,15 +145,17 @@ final class ReportChart {
         dots.forEach((kind, places) -> paths.add(new Path(kind.symbol(), String.join("", places), kind.word())));
         List<Tick> heights = new ArrayList<>();
         for (long duration : logarithmic ? decades(low, high) : steps(high)) {
-            heights.add(new Tick(Integer.toString(y(duration, low, high, logarithmic)), ReportText.duration(duration), false));
+            heights.add(new Tick(Integer.toString(y(duration, low, high, logarithmic)), ReportText.duration(duration),
+                false));
         }
         List<Tick> times = new ArrayList<>();
         for (long time : times(4)) {
             times.add(new Tick(Integer.toString(x(time, LEFT, RIGHT)), label(time, 4), false));
         }
         int[] band = median < 0 ? null : new int[] {y(most, low, high, logarithmic), y(median, low, high, logarithmic)};
-        return new Durations(times, heights, paths, band, "Duration of " + runs.size() + " runs, from " + ReportText.duration(min) + " to "
-            + ReportText.duration(max) + (logarithmic ? ", logarithmic scale" : ""));
+        return new Durations(times, heights, paths, band, "Duration of " + runs.size() + " runs, from "
+            + ReportText.duration(min) + " to " + ReportText.duration(max) + (logarithmic ? ", logarithmic scale"
+            : ""));
     }
 
     private static int y(long duration, long low, long high, boolean logarithmic) {
@@ -214,7 +226,8 @@ final class ReportChart {
 
     private String label(long time, int max) {
         long step = step(max);
-        return (step >= DAY || step > MINUTE && time % DAY == 0 ? DATE : step < MINUTE ? CLOCK_WITH_SECONDS : CLOCK).format(Instant.ofEpochMilli(time));
+        return (step >= DAY || step > MINUTE && time % DAY == 0 ? DATE : step < MINUTE ? CLOCK_WITH_SECONDS : CLOCK)
+            .format(Instant.ofEpochMilli(time));
     }
 
     // The timeline
@@ -255,8 +268,9 @@ final class ReportChart {
         }
         boolean one = task.hosts.size() == 1;
         List<String> hosts = new ArrayList<>(byHost.keySet());
-        hosts.sort(Comparator.comparing((String host) -> byHost.get(host).stream().noneMatch(mark -> mark.kind().isFailure()))
-            .thenComparing(Comparator.naturalOrder()));
+        Comparator<String> troubledFirst = Comparator.comparing(host -> byHost.get(host).stream()
+            .noneMatch(mark -> mark.kind().isFailure()));
+        hosts.sort(troubledFirst.thenComparing(Comparator.naturalOrder()));
         int more = Math.max(0, hosts.size() - MAX_HOSTS);
         hosts = new ArrayList<>(hosts.subList(0, hosts.size() - more));
         hosts.sort(null);
@@ -265,7 +279,8 @@ final class ReportChart {
             int y = one ? 0 : 18 + 14 * i;
             rows.add(hostRow(one ? null : ReportText.line(hosts.get(i), 30), y, byHost.get(hosts.get(i))));
         }
-        return new Lane(ReportText.line(task.name, 60), href, one ? 18 : 20 + 14 * hosts.size() + (more > 0 ? 14 : 0), rows, more);
+        return new Lane(ReportText.line(task.name, 60), href, one ? 18 : 20 + 14 * hosts.size() + (more > 0 ? 14 : 0),
+            rows, more);
     }
 
     private HostRow hostRow(String host, int y, List<ReportTask.Mark> marks) {

@@ -24,9 +24,9 @@ import freemarker.template.TemplateException;
 import freemarker.template.Version;
 
 /**
- * The page that shows what a {@link Report} has read: what the template {@code report.ftlh} needs, as records. Everything
- * that was stored passes through {@link ReportText}, which makes it visible, and through the template, which escapes it;
- * no other way leads into the page.
+ * The page that shows what a {@link Report} has read: what the template {@code report.ftlh} needs, as records.
+ * Everything that was stored passes through {@link ReportText}, which makes it visible, and through the template, which
+ * escapes it; no other way leads into the page.
  */
 final class ReportPage {
     public record Tile(String value, String name, String symbol) {
@@ -40,13 +40,16 @@ final class ReportPage {
     public record Trouble(String at, String reason, String command, Long row) {
     }
 
-    public record Task(String href, String name, String symbol, String state, String lockFile, String command, String hosts, String users,
-                       List<Tile> facts, List<ReportChart.Glyph> strip, ReportChart.Durations durations) {
+    public record Task(String href, String name, String symbol, String state, String lockFile, String command,
+        String hosts, String users, List<Tile> facts, List<ReportChart.Glyph> strip, ReportChart.Durations durations) {
     }
 
-    /** @param linked whether something in the page leads to it @param details or null where there is no room for them */
-    public record Row(long id, boolean linked, String symbol, String task, String host, String user, String start, String duration, String batchStatus,
-                      String exitStatus, String contentions, Details details) {
+    /**
+     * @param linked whether something in the page leads to it
+     * @param details or null where there is no room for them
+     */
+    public record Row(long id, boolean linked, String symbol, String task, String host, String user, String start,
+        String duration, String batchStatus, String exitStatus, String contentions, Details details) {
     }
 
     public record Details(String summary, List<Fact> facts, String output) {
@@ -70,8 +73,9 @@ final class ReportPage {
     private static final int FIXED = 40_000;
     /** What the details of executions get at the least, in bytes. */
     private static final int DETAILS = 100_000;
-    private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED, ReportRow.Kind.TIMED_OUT,
-        ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING, ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
+    private static final ReportRow.Kind[] LEGEND = {ReportRow.Kind.SUCCEEDED, ReportRow.Kind.FAILED,
+        ReportRow.Kind.TIMED_OUT, ReportRow.Kind.KILLED, ReportRow.Kind.STOPPED, ReportRow.Kind.RUNNING,
+        ReportRow.Kind.CONTENDED, ReportRow.Kind.REPORTED};
 
     private final Report report;
     private boolean leavesOut;
@@ -103,8 +107,8 @@ final class ReportPage {
         String script = resource("report.js");
         model.put("style", style);
         model.put("script", script);
-        model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-" + hash(script)
-            + "'; img-src data:; base-uri 'none'; form-action 'none'");
+        model.put("policy", "default-src 'none'; style-src 'sha256-" + hash(style) + "'; script-src 'sha256-"
+            + hash(script) + "'; img-src data:; base-uri 'none'; form-action 'none'");
         Pictures pictures = pictures(MAX_TASKS);
         int room = Math.max(budget / 8, Math.min(budget / 2, budget - FIXED - DETAILS
             - report.rows.stream().mapToInt(row -> cost(row(row, MIN_NAME, null))).sum()));
@@ -126,7 +130,8 @@ final class ReportPage {
         }
         model.put("tasks", parts);
         if (shown.size() < report.tasks.size()) {
-            omitted.add(report.tasks.size() - shown.size() + " of " + report.tasks.size() + " tasks are not shown one by one");
+            omitted.add(report.tasks.size() - shown.size() + " of " + report.tasks.size()
+                + " tasks are not shown one by one");
         }
         model.put("rows", page);
         model.put("omitted", omitted);
@@ -135,7 +140,8 @@ final class ReportPage {
     }
 
     /** @param cost in bytes of the page, about */
-    private record Pictures(Map<ReportTask, String> hrefs, List<ReportChart.Durations> durations, List<ReportChart.Timeline> timelines, int cost) {
+    private record Pictures(Map<ReportTask, String> hrefs, List<ReportChart.Durations> durations,
+        List<ReportChart.Timeline> timelines, int cost) {
     }
 
     /** Of the first report.tasks. */
@@ -149,7 +155,8 @@ final class ReportPage {
         for (ReportTask task : hrefs.keySet()) {
             ReportChart.Durations durations = chart.durations(task.runs, task.duration(50), task.duration(95));
             charts.add(durations);
-            cost += 1900 + Math.min(ReportChart.STRIP, task.runs.size()) * 100 + (durations == null ? 0 : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
+            cost += 1900 + Math.min(ReportChart.STRIP, task.runs.size()) * 100 + (durations == null ? 0
+                : durations.paths().stream().mapToInt(path -> path.d().length()).sum());
         }
         return new Pictures(hrefs, charts, timelines, cost);
     }
@@ -166,7 +173,8 @@ final class ReportPage {
             for (ReportChart.HostRow row : lane.rows()) {
                 cost += 80 + (row.label() == null ? 0 : 2 * cost(row.label()));
                 cost += row.glyphs().stream().mapToInt(glyph -> 75 + cost(glyph.title())).sum();
-                cost += row.paths().stream().mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : 20 + cost(path.title()))).sum();
+                cost += row.paths().stream().mapToInt(path -> 30 + path.d().length() + (path.title() == null ? 0 : 20
+                    + cost(path.title()))).sum();
             }
         }
         return cost;
@@ -183,7 +191,8 @@ final class ReportPage {
         }
         running = counts.getOrDefault(ReportRow.Kind.RUNNING, 0L);
         long succeeded = counts.getOrDefault(ReportRow.Kind.SUCCEEDED, 0L);
-        long failed = counts.entrySet().stream().filter(count -> count.getKey().isFailure()).mapToLong(Map.Entry::getValue).sum();
+        long failed = counts.entrySet().stream().filter(count -> count.getKey().isFailure())
+            .mapToLong(Map.Entry::getValue).sum();
         long reported = counts.getOrDefault(ReportRow.Kind.REPORTED, 0L);
         List<Tile> tiles = new ArrayList<>();
         tiles.add(new Tile(Integer.toString(report.tasks.size()), report.tasks.size() == 1 ? "task" : "tasks", ""));
@@ -223,8 +232,8 @@ final class ReportPage {
             }
             if (!troubles.isEmpty() && alerts.size() < MAX_ALERTS) {
                 ReportTask.Need need = entry.getValue().get(0).need();
-                alerts.add(new Alert(need.symbol, need.word(), ReportText.line(entry.getKey().name, 80), hrefs.get(entry.getKey()),
-                    troubles.subList(0, Math.min(MAX_TROUBLES, troubles.size()))));
+                alerts.add(new Alert(need.symbol, need.word(), ReportText.line(entry.getKey().name, 80),
+                    hrefs.get(entry.getKey()), troubles.subList(0, Math.min(MAX_TROUBLES, troubles.size()))));
             }
         }
         model.put("alerts", alerts);
@@ -233,7 +242,8 @@ final class ReportPage {
     private List<ReportChart.Timeline> timelines(Map<ReportTask, String> hrefs) {
         List<ReportChart.Timeline> timelines = new ArrayList<>();
         if (report.scope.until() - begin() > 2 * DAY) {
-            timelines.add(new ReportChart(report.scope.until() - DAY, report.scope.until()).timeline("day", "The last 24 hours", hrefs));
+            timelines.add(new ReportChart(report.scope.until() - DAY, report.scope.until()).timeline("day",
+                "The last 24 hours", hrefs));
         }
         timelines.add(new ReportChart(begin(), report.scope.until()).timeline("all", "The whole window", hrefs));
         timelines.removeIf(timeline -> timeline.lanes().isEmpty());
@@ -251,14 +261,14 @@ final class ReportPage {
         facts.add(new Tile(task.duration(50) < 0 ? "–" : ReportText.duration(task.duration(50)), "median", ""));
         facts.add(new Tile(task.duration(95) < 0 ? "–" : ReportText.duration(task.duration(95)), "95 % within", ""));
         ReportRow.Kind kind = last == null ? ReportRow.Kind.CONTENDED : last.kind();
-        String state = last == null ? "no run in this window" : kind == ReportRow.Kind.FAILED ? "failed: " + ReportText.line(last.ending(), 30)
-            : kind.word();
+        String state = last == null ? "no run in this window" : kind == ReportRow.Kind.FAILED ? "failed: "
+            + ReportText.line(last.ending(), 30) : kind.word();
         String symbol = kind.symbol();
         if (!report.concerns.get(task).isEmpty()) {
             ReportTask.Concern worst = report.concerns.get(task).get(0);
             String needed = worst.need().symbol;
-            state = worst.need().word() + " on " + ReportText.line(worst.at(), 60) + (needed.equals(symbol) || last == null ? ""
-                : "; last run: " + state);
+            state = worst.need().word() + " on " + ReportText.line(worst.at(), 60) + (needed.equals(symbol)
+                || last == null ? "" : "; last run: " + state);
             symbol = needed;
         }
         return new Task(href, ReportText.line(task.name, 120), symbol, state, ReportText.line(task.lockFile, 300),
@@ -308,15 +318,17 @@ final class ReportPage {
 
     private Row row(ReportRow row, int length, Details details) {
         boolean linked = row.kind() != ReportRow.Kind.SUCCEEDED || report.concerning.contains(row.id());
-        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(report.tasks.get(row.lockFile()).name, length), ReportText.line(row.host(), length),
-            ReportText.line(row.user(), length), ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
+        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(report.tasks.get(row.lockFile()).name,
+            length), ReportText.line(row.host(), length), ReportText.line(row.user(), length),
+            ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
             row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
             row.contentions() == null ? "" : row.contentions().toString(), details);
     }
 
     private static int cost(Row row) {
-        return ROW_MARKUP + (row.linked() ? 16 : 0) + cost(row.task()) + cost(row.host()) + cost(row.user()) + row.duration().length() + row.batchStatus().length()
-            + row.exitStatus().length() + row.contentions().length();
+        return ROW_MARKUP + (row.linked() ? 16 : 0) + cost(row.task()) + cost(row.host()) + cost(row.user())
+            + row.duration().length() + row.batchStatus().length() + row.exitStatus().length()
+            + row.contentions().length();
     }
 
     /** In bytes, escaped. */
@@ -324,7 +336,8 @@ final class ReportPage {
         int cost = 0;
         for (int i = 0; i < text.length(); i++) {
             char c = text.charAt(i);
-            cost += c == '<' || c == '>' ? 4 : c == '&' || c == '\'' ? 5 : c == '"' ? 6 : c < 0x80 ? 1 : c < 0x800 ? 2 : 3;
+            cost += c == '<' || c == '>' ? 4 : c == '&' || c == '\'' ? 5 : c == '"' ? 6 : c < 0x80 ? 1 : c < 0x800 ? 2
+                : 3;
         }
         return cost;
     }
@@ -337,14 +350,17 @@ final class ReportPage {
         }
         order.sort(Comparator.comparing(i -> dullness(report.rows.get(i))));
         Map<Long, List<Long>> instances = new HashMap<>();
-        report.rows.forEach(row -> instances.computeIfAbsent(row.instance(), instance -> new ArrayList<>()).add(row.id()));
+        report.rows.forEach(row -> instances.computeIfAbsent(row.instance(), instance -> new ArrayList<>())
+            .add(row.id()));
         int left = budget;
         int done = 0;
         for (int from = 0; from < order.size() && left > 0; from += 200) {
             List<Integer> some = order.subList(from, Math.min(order.size(), from + 200));
-            Map<Long, List<StepRow>> steps = report.repository.steps(some.stream().map(i -> report.rows.get(i).id()).toList());
+            Map<Long, List<StepRow>> steps = report.repository.steps(some.stream().map(i -> report.rows.get(i).id())
+                .toList());
             for (int i : some) {
-                Details details = details(report.rows.get(i), steps.getOrDefault(report.rows.get(i).id(), List.of()), instances);
+                Details details = details(report.rows.get(i), steps.getOrDefault(report.rows.get(i).id(), List.of()),
+                    instances);
                 left -= cost(details);
                 if (left < 0) {
                     break;
@@ -354,22 +370,24 @@ final class ReportPage {
             }
         }
         if (done < page.size()) {
-            omitted.add("the details of " + grouped(page.size() - done) + " executions, of successes and contentions first:"
-                + " taskrunner-batch show ID tells them");
+            omitted.add("the details of " + grouped(page.size() - done)
+                + " executions, of successes and contentions first: taskrunner-batch show ID tells them");
         }
     }
 
     private static Row row(Row row, Details details) {
-        return new Row(row.id(), row.linked(), row.symbol(), row.task(), row.host(), row.user(), row.start(), row.duration(), row.batchStatus(), row.exitStatus(),
-            row.contentions(), details);
+        return new Row(row.id(), row.linked(), row.symbol(), row.task(), row.host(), row.user(), row.start(),
+            row.duration(), row.batchStatus(), row.exitStatus(), row.contentions(), details);
     }
 
     private static int dullness(ReportRow row) {
-        return row.restartedFrom() != null ? 0 : row.kind() == ReportRow.Kind.SUCCEEDED ? 2 : row.kind().isContention() ? 1 : 0;
+        return row.kind().isContention() ? 1 : row.kind() == ReportRow.Kind.SUCCEEDED && row.restartedFrom() == null ? 2
+            : 0;
     }
 
     private static int cost(Details details) {
-        int cost = DETAILS_MARKUP + cost(details.summary()) + (details.output() == null ? 0 : 40 + cost(details.output()));
+        int cost = DETAILS_MARKUP + cost(details.summary()) + (details.output() == null ? 0 : 40
+            + cost(details.output()));
         for (Fact fact : details.facts()) {
             cost += 10 + fact.name().length() + cost(fact.value());
         }
@@ -380,12 +398,13 @@ final class ReportPage {
         List<Fact> facts = new ArrayList<>();
         String message = row.message() == null ? "" : row.message();
         boolean succeeded = row.kind() == ReportRow.Kind.SUCCEEDED;
-        String summary = succeeded ? "succeeded" : message.isEmpty() ? row.kind().word() : ReportText.line(message, 300);
+        String summary = succeeded || message.isEmpty() ? row.kind().word() : ReportText.line(message, 300);
         add(facts, "evidence", row.evidence() == null ? null : ReportText.line(row.evidence(), 300));
         if (row.holder() != null && !message.contains(row.holder())) {
             add(facts, "holder met", ReportText.line(row.holder(), 200));
         }
-        if (!row.command().equals(report.tasks.get(row.lockFile()).newest.command()) && !message.endsWith(row.command())) {
+        if (!row.command().equals(report.tasks.get(row.lockFile()).newest.command())
+            && !message.endsWith(row.command())) {
             add(facts, "command", ReportText.lines(row.command(), 300));
         }
         if (row.exitCode() != null && !succeeded && !row.kind().isContention()) {
@@ -395,7 +414,8 @@ final class ReportPage {
         if (row.restartedFrom() != null || ids.size() > 1) {
             List<Long> inOrder = new ArrayList<>(ids);
             inOrder.sort(null);
-            add(facts, "restarts", (inOrder.contains(row.restartedFrom()) || row.restartedFrom() == null ? "" : row.restartedFrom() + " → ")
+            add(facts, "restarts", (row.restartedFrom() == null || inOrder.contains(row.restartedFrom()) ? ""
+                : row.restartedFrom() + " → ")
                 + String.join(" → ", inOrder.stream().map(String::valueOf).toList()));
         }
         add(facts, "times", times(row));
@@ -429,7 +449,8 @@ final class ReportPage {
         for (StepRow step : steps) {
             text.append(text.isEmpty() ? "" : ", ").append(ReportText.line(step.name(), 30));
             if (step.startTime() != null && step.endTime() != null) {
-                long took = Instant.parse(step.endTime()).toEpochMilli() - Instant.parse(step.startTime()).toEpochMilli();
+                long took = Instant.parse(step.endTime()).toEpochMilli() - Instant.parse(step.startTime())
+                    .toEpochMilli();
                 text.append(' ').append(ReportText.duration(Math.max(0, took)));
             }
             if (!"COMPLETED".equals(step.batchStatus())) {
@@ -480,7 +501,8 @@ final class ReportPage {
 
     private static String hash(String text) {
         try {
-            return Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8)));
+            return Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256")
+                .digest(text.getBytes(StandardCharsets.UTF_8)));
         } catch (NoSuchAlgorithmException e) {
             throw new IllegalStateException(e);
         }

@@ -2,8 +2,8 @@ import java.time.Instant;
 import java.util.Map;
 
 /**
- * One execution as the report reads it: long texts are cut. Times are milliseconds since 1970, or -1 where something has
- * not happened.
+ * One execution as the report reads it: long texts are cut. Times are milliseconds since 1970, or -1 where something
+ * has not happened.
  *
  * @param instance the job instance: an execution and its restarts have the same
  * @param restartedFrom the execution that this one restarts, or null
@@ -25,11 +25,11 @@ record ReportRow(long id, long instance, Long restartedFrom, String runId, Strin
         Long duration = row.number("command_millis");
         return new ReportRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
             row.number("restarted_from"), row.required("run_id"), once(row.required("lock_file"), known),
-            once(row.required("command"), known), once(row.required("host"), known),
-            once(row.required("user_name"), known), row.requiredNumber("threshold"), millis(row.required("create_time")),
-            millis(row.text("acquired")), millis(row.text("end_time")), duration == null ? -1 : duration,
-            once(row.required("batchstatus"), known), once(row.text("exitstatus"), known), row.number("exit_code"),
-            row.number("contentions"), row.text("holder"), row.text("message"), row.text("evidence"));
+            once(row.required("command"), known), once(row.required("host"), known), once(row.required("user_name"),
+            known), row.requiredNumber("threshold"), millis(row.required("create_time")), millis(row.text("acquired")),
+            millis(row.text("end_time")), duration == null ? -1 : duration, once(row.required("batchstatus"), known),
+            once(row.text("exitstatus"), known), row.number("exit_code"), row.number("contentions"), row.text("holder"),
+            row.text("message"), row.text("evidence"));
     }
 
     private static String once(String text, Map<String, String> known) {
@@ -42,9 +42,9 @@ record ReportRow(long id, long instance, Long restartedFrom, String runId, Strin
 
     /** How executions are told apart in pictures: each has a word, a colour and a shape. */
     public enum Kind {
-        SUCCEEDED("succeeded", "s"), FAILED("failed", "f"), TIMED_OUT("timed out", "t"), KILLED("killed", "k"), LOST("outcome lost", "k"),
-        STOPPED("stopped", "x"), ABANDONED("abandoned", "x"), CONTENDED("contended", "c"), REPORTED("reported", "r"),
-        RUNNING("running", "a"), WAITING("waiting", "c");
+        SUCCEEDED("succeeded", "s"), FAILED("failed", "f"), TIMED_OUT("timed out", "t"), KILLED("killed", "k"),
+        LOST("outcome lost", "k"), STOPPED("stopped", "x"), ABANDONED("abandoned", "x"), CONTENDED("contended", "c"),
+        REPORTED("reported", "r"), RUNNING("running", "a"), WAITING("waiting", "c");
 
         private final String word;
         private final String symbol;

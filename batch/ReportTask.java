@@ -34,7 +34,13 @@ final class ReportTask {
         }
     }
 
-    /** Something that needs a person. @param id of the execution that tells more @param command what to do @param at the host, or user and host, where */
+    /**
+     * Something that needs a person.
+     *
+     * @param id of the execution that tells more
+     * @param command what to do
+     * @param at the host, or user and host, where to do it
+     */
     record Concern(Need need, long id, String reason, String command, String at) {
     }
 
@@ -103,8 +109,8 @@ final class ReportTask {
     /** @param inWindow whether it counts, or only tells what is usual and what came last */
     void add(ReportRow row, boolean inWindow) {
         newest = newest == null ? row : newest;
-        Mark mark = new Mark(row.id(), row.kind(), row.host(), row.acquired() < 0 ? row.requested() : row.acquired(), row.ended(),
-            row.duration(), row.ending());
+        Mark mark = new Mark(row.id(), row.kind(), row.host(), row.acquired() < 0 ? row.requested() : row.acquired(),
+            row.ended(), row.duration(), row.ending());
         if (inWindow) {
             hosts.add(row.host());
             users.add(row.user());
@@ -124,7 +130,8 @@ final class ReportTask {
     /** In percent, of the runs that ended; -1 without any. */
     int successRate() {
         long ended = runs.stream().filter(mark -> mark.ended() >= 0).count();
-        return ended == 0 ? -1 : (int) (100 * runs.stream().filter(mark -> mark.kind() == ReportRow.Kind.SUCCEEDED).count() / ended);
+        return ended == 0 ? -1 : (int) (100 * runs.stream().filter(mark -> mark.kind() == ReportRow.Kind.SUCCEEDED)
+            .count() / ended);
     }
 
     /** Of the successful runs, in milliseconds, by nearest rank; -1 without any. @param percent 1 to 100 */
@@ -133,7 +140,8 @@ final class ReportTask {
     }
 
     private static long[] durations(List<Mark> runs) {
-        return runs.stream().filter(run -> run.kind() == ReportRow.Kind.SUCCEEDED && run.duration() >= 0).mapToLong(Mark::duration).toArray();
+        return runs.stream().filter(run -> run.kind() == ReportRow.Kind.SUCCEEDED && run.duration() >= 0)
+            .mapToLong(Mark::duration).toArray();
     }
 
     private static long percentile(long[] values, int percent) {
@@ -179,21 +187,24 @@ final class ReportTask {
         if (last == null || last.threshold() == 0) {
             return null;
         }
-        long since = series.running != null ? series.running.acquired() : series.ended == null ? 0 : series.ended.ended();
+        long since = series.running != null ? series.running.acquired() : series.ended == null ? 0
+            : series.ended.ended();
         List<Mark> met = series.contentions.stream()
             .filter(mark -> mark.at() > since && mark.kind() != ReportRow.Kind.WAITING).toList();
         if (met.size() <= last.threshold() && met.stream().noneMatch(mark -> mark.kind() == ReportRow.Kind.REPORTED)) {
             return null;
         }
-        String requests = met.size() + (met.size() == 1 ? " request" : " requests") + " found it held (threshold " + last.threshold() + ")";
+        String requests = met.size() + (met.size() == 1 ? " request" : " requests") + " found it held (threshold "
+            + last.threshold() + ")";
         if (series.running != null) {
             long id = series.running.id();
-            return new Concern(Need.BUSY, id, "running for " + ReportText.duration(now - since) + " (execution " + id + ", since " + ReportText.time(since)
-                + "Z), and " + requests, "taskrunner-batch stop " + id, series.running.host());
+            return new Concern(Need.BUSY, id, "running for " + ReportText.duration(now - since) + " (execution " + id
+                + ", since " + ReportText.time(since) + "Z), and " + requests, "taskrunner-batch stop " + id,
+                series.running.host());
         }
-        return new Concern(Need.BUSY, last.id(), requests + ", though no execution here holds its lock" + (last.holder() == null ? ""
-            : "; held by: " + ReportText.line(last.holder(), 120)), "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()),
-            last.host());
+        return new Concern(Need.BUSY, last.id(), requests + ", though no execution here holds its lock"
+            + (last.holder() == null ? "" : "; held by: " + ReportText.line(last.holder(), 120)),
+            "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()), last.host());
     }
 
     private static Concern dead(Series series) {
@@ -202,15 +213,18 @@ final class ReportTask {
             return null;
         }
         if (last.kind() == ReportRow.Kind.LOST) {
-            return new Concern(Need.KILLED, last.id(), "not run since its taskrunner died without telling how execution " + last.id() + " ended (requested "
-                + ReportText.time(last.requested()) + "Z); its outcome may lie in the spool of " + last.user() + " there",
-                "taskrunner-batch history", last.user() + "@" + last.host());
+            return new Concern(Need.KILLED, last.id(),
+                "not run since its taskrunner died without telling how execution " + last.id() + " ended (requested "
+                + ReportText.time(last.requested()) + "Z); its outcome may lie in the spool of " + last.user()
+                + " there", "taskrunner-batch history", last.user() + "@" + last.host());
         }
-        boolean orphaned = series.contended != null && series.contended.id() > last.id() && series.contended.message() != null
-            && series.contended.message().contains("orphaned");
-        String reason = "killed, and not run since (execution " + last.id() + ", requested " + ReportText.time(last.requested()) + "Z"
-            + (last.evidence() == null ? "" : "; " + ReportText.line(last.evidence(), 120)) + ")";
-        return orphaned ? new Concern(Need.KILLED, last.id(), "orphaned: its command still runs though its taskrunner was " + reason,
+        boolean orphaned = series.contended != null && series.contended.id() > last.id()
+            && series.contended.message() != null && series.contended.message().contains("orphaned");
+        String reason = "killed, and not run since (execution " + last.id() + ", requested "
+            + ReportText.time(last.requested()) + "Z" + (last.evidence() == null ? "" : "; "
+            + ReportText.line(last.evidence(), 120)) + ")";
+        return orphaned ? new Concern(Need.KILLED, last.id(),
+            "orphaned: its command still runs though its taskrunner was " + reason,
             "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()), last.host())
             : new Concern(Need.KILLED, last.id(), reason, "taskrunner-batch restart " + last.id(), last.host());
     }
@@ -237,9 +251,10 @@ final class ReportTask {
             case LOST -> "the outcome of the last run is lost";
             default -> "last run failed: " + ReportText.line(last.ending(), 40);
         };
-        String often = times == 1 ? ", at " + ReportText.time(last.ended()) + "Z" : ", " + times + " failures in a row since "
-            + ReportText.time(first) + "Z";
-        return new Concern(last.kind() == ReportRow.Kind.TIMED_OUT ? Need.TIMED_OUT : Need.FAILED, last.id(), what + often + (series.running == null ? "" : "; running again since "
+        String often = times == 1 ? ", at " + ReportText.time(last.ended()) + "Z" : ", " + times
+            + " failures in a row since " + ReportText.time(first) + "Z";
+        return new Concern(last.kind() == ReportRow.Kind.TIMED_OUT ? Need.TIMED_OUT : Need.FAILED, last.id(), what
+            + often + (series.running == null ? "" : "; running again since "
             + ReportText.time(series.running.acquired()) + "Z"), "taskrunner-batch show " + last.id(), last.host());
     }
 
@@ -248,7 +263,8 @@ final class ReportTask {
         for (int i = 0; i < intervals.length; i++) {
             intervals[i] = series.runs.get(i).at() - series.runs.get(i + 1).at();
         }
-        Mark success = series.runs.stream().filter(run -> run.kind() == ReportRow.Kind.SUCCEEDED).findFirst().orElse(null);
+        Mark success = series.runs.stream().filter(run -> run.kind() == ReportRow.Kind.SUCCEEDED).findFirst()
+            .orElse(null);
         ReportRow last = series.ended;
         if (success == null || last == null || intervals.length < USUAL) {
             return null;
@@ -258,8 +274,9 @@ final class ReportTask {
         if (now - success.ended() <= STALE_INTERVALS * usual + Math.max(0, percentile(durations(series.runs), 95))) {
             return null;
         }
-        return new Concern(Need.OVERDUE, success.id(), "no success for " + ReportText.duration(now - success.ended()) + ", usually every " + ReportText.duration(usual)
-            + "; last one ended at " + ReportText.time(success.ended()) + "Z; is its schedule still there?",
+        return new Concern(Need.OVERDUE, success.id(), "no success for " + ReportText.duration(now - success.ended())
+            + ", usually every " + ReportText.duration(usual) + "; last one ended at "
+            + ReportText.time(success.ended()) + "Z; is its schedule still there?",
             "taskrunner-batch history --lockfile " + ReportText.quoted(last.lockFile()), last.host());
     }
 
@@ -274,7 +291,8 @@ final class ReportTask {
         if (before.length < USUAL || took <= Math.max(SLOW_FACTOR * usual, usual + SLOW_BY)) {
             return null;
         }
-        return new Concern(Need.SLOW, newest.id(), (newest.ended() < 0 ? "has been running for " : "last run took ") + ReportText.duration(took)
-            + ", 95 % of its runs take at most " + ReportText.duration(usual), "taskrunner-batch show " + newest.id(), newest.host());
+        return new Concern(Need.SLOW, newest.id(), (newest.ended() < 0 ? "has been running for " : "last run took ")
+            + ReportText.duration(took) + ", 95 % of its runs take at most " + ReportText.duration(usual),
+            "taskrunner-batch show " + newest.id(), newest.host());
     }
 }

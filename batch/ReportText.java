@@ -2,13 +2,14 @@ import java.util.Locale;
 
 /** Stored text, which may be hostile, made fit to be looked at. The template escapes it besides. */
 final class ReportText {
-    private static final String CONTROL_PICTURES = "␀␁␂␃␄␅␆␇␈␉␊␋␌␍␎␏␐␑␒␓␔␕␖␗␘␙␚␛␜␝␞␟";
+    /** The first of Unicode's pictures of the 32 control characters. */
+    private static final char CONTROL_PICTURES = '\u2400';
     /** Fillers of Hangul and the blank of Braille. */
     private static final String INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0\u2800";
     /** More marks on one letter reach into other lines. */
     private static final int MAX_MARKS = 3;
 
-    /** One line; what is invisible or reorders text is shown as its code. @param max in characters, the cut is marked by … */
+    /** One line; what is invisible or reorders text is shown as its code. @param max in characters, then … follows */
     static String line(String text, int max) {
         return visible(text, max, false);
     }
@@ -28,8 +29,8 @@ final class ReportText {
             marks = c < 0x300 || !isMark(c) ? 0 : marks + 1;
             if (c >= ' ' && c < 0x7f || keepLines && (c == '\n' || c == '\t')) {
                 shown.append((char) c);
-            } else if (c < CONTROL_PICTURES.length()) {
-                shown.append(CONTROL_PICTURES.charAt(c));
+            } else if (c < ' ') {
+                shown.append((char) (CONTROL_PICTURES + c));
             } else if (isVisible(c) && marks <= MAX_MARKS) {
                 shown.appendCodePoint(c);
             } else {
@@ -47,8 +48,8 @@ final class ReportText {
 
     private static boolean isVisible(int c) {
         return INVISIBLE_LETTERS.indexOf(c) < 0 && switch (Character.getType(c)) {
-            case Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR,
-                Character.UNASSIGNED, Character.PRIVATE_USE -> false;
+            case Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.LINE_SEPARATOR,
+                Character.PARAGRAPH_SEPARATOR, Character.UNASSIGNED, Character.PRIVATE_USE -> false;
             default -> true;
         };
     }

@@ -41,10 +41,11 @@ final class Browser implements AutoCloseable {
     /** @param directory for its profile, which is the test's own */
     static Browser start(Path directory) throws Exception {
         Path profile = Files.createTempDirectory(directory, "chromium");
-        ProcessBuilder builder = new ProcessBuilder("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-            "--remote-debugging-port=0", "--user-data-dir=" + profile, "about:blank")
-            .redirectErrorStream(true).redirectOutput(directory.resolve("chromium.log").toFile());
+        ProcessBuilder builder = new ProcessBuilder("chromium", "--headless", "--no-sandbox", "--disable-gpu",
+            "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0",
+            "--user-data-dir=" + profile, "about:blank").redirectErrorStream(true)
+            .redirectOutput(directory.resolve("chromium.log").toFile());
         builder.environment().put("HOME", profile.toString());
         builder.environment().put("TZ", "Asia/Kolkata");
         Process process = builder.start();
@@ -52,29 +53,35 @@ final class Browser implements AutoCloseable {
         long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS);
         while (!Files.exists(port) || Files.readAllLines(port).size() < 2) {
             if (!process.isAlive() || System.nanoTime() > deadline) {
-                throw new AssertionError("chromium did not start: " + Files.readString(directory.resolve("chromium.log")));
+                throw new AssertionError("chromium did not start: "
+                    + Files.readString(directory.resolve("chromium.log")));
             }
             Thread.sleep(20);
         }
         return new Browser(process, profile, "127.0.0.1:" + Files.readAllLines(port).get(0));
     }
 
-    /** A page that is opened as a reader opens it: from a file. @param script whether JavaScript is on @param scheme light or dark, or print */
+    /**
+     * A page that is opened as a reader opens it: from a file.
+     *
+     * @param script whether JavaScript is on @param scheme light, dark or print
+     */
     Page open(Path html, boolean script, int width, String scheme) throws Exception {
-        HttpResponse<String> target = client.send(HttpRequest.newBuilder(URI.create("http://" + address + "/json/new?about:blank"))
-            .PUT(HttpRequest.BodyPublishers.noBody()).build(), HttpResponse.BodyHandlers.ofString());
+        HttpResponse<String> target = client.send(HttpRequest.newBuilder(URI.create("http://" + address
+            + "/json/new?about:blank")).PUT(HttpRequest.BodyPublishers.noBody()).build(),
+            HttpResponse.BodyHandlers.ofString());
         Page page = new Page();
-        page.socket = client.newWebSocketBuilder().buildAsync(URI.create(parse(target.body()).getString("webSocketDebuggerUrl")), page)
-            .get(SECONDS, TimeUnit.SECONDS);
+        page.socket = client.newWebSocketBuilder().buildAsync(URI.create(parse(target.body())
+            .getString("webSocketDebuggerUrl")), page).get(SECONDS, TimeUnit.SECONDS);
         for (String domain : List.of("Page", "Network", "Log", "Runtime")) {
             page.send(domain + ".enable", JsonValue.EMPTY_JSON_OBJECT);
         }
         page.send("Emulation.setScriptExecutionDisabled", Json.createObjectBuilder().add("value", !script).build());
-        page.send("Emulation.setDeviceMetricsOverride", Json.createObjectBuilder().add("width", width).add("height", 900)
-            .add("deviceScaleFactor", 1).add("mobile", width < 500).build());
-        page.send("Emulation.setEmulatedMedia", Json.createObjectBuilder().add("media", scheme.equals("print") ? "print" : "screen").add("features",
-            Json.createArrayBuilder().add(Json.createObjectBuilder().add("name", "prefers-color-scheme").add("value", scheme.equals("dark") ? "dark"
-                : "light"))).build());
+        page.send("Emulation.setDeviceMetricsOverride", Json.createObjectBuilder().add("width", width).add("height",
+            900).add("deviceScaleFactor", 1).add("mobile", width < 500).build());
+        page.send("Emulation.setEmulatedMedia", Json.createObjectBuilder().add("media", scheme.equals("print") ? "print"
+            : "screen").add("features", Json.createArrayBuilder().add(Json.createObjectBuilder().add("name",
+            "prefers-color-scheme").add("value", scheme.equals("dark") ? "dark" : "light"))).build());
         page.send("Page.navigate", Json.createObjectBuilder().add("url", html.toUri().toString()).build());
         page.loaded.get(SECONDS, TimeUnit.SECONDS);
         return page;
@@ -138,7 +145,8 @@ final class Browser implements AutoCloseable {
             int id = ids.incrementAndGet();
             CompletableFuture<JsonObject> answer = new CompletableFuture<>();
             answers.put(id, answer);
-            socket.sendText(Json.createObjectBuilder().add("id", id).add("method", method).add("params", parameters).build().toString(), true);
+            socket.sendText(Json.createObjectBuilder().add("id", id).add("method", method).add("params", parameters)
+                .build().toString(), true);
             JsonObject result = answer.get(SECONDS, TimeUnit.SECONDS);
             if (result.containsKey("error")) {
                 throw new AssertionError(method + ": " + result);
@@ -148,12 +156,13 @@ final class Browser implements AutoCloseable {
 
         /** The value of an expression of JavaScript, as text; also where the page's own is off. */
         String evaluate(String expression) throws Exception {
-            JsonObject result = send("Runtime.evaluate", Json.createObjectBuilder().add("expression", "JSON.stringify(" + expression + ")")
-                .add("returnByValue", true).add("awaitPromise", true).build());
+            JsonObject result = send("Runtime.evaluate", Json.createObjectBuilder().add("expression", "JSON.stringify("
+                + expression + ")").add("returnByValue", true).add("awaitPromise", true).build());
             if (result.containsKey("exceptionDetails")) {
                 throw new AssertionError(expression + ": " + result);
             }
-            JsonValue value = parse("{\"value\":" + result.getJsonObject("result").getString("value", "null") + "}").get("value");
+            JsonValue value = parse("{\"value\":" + result.getJsonObject("result").getString("value", "null") + "}")
+                .get("value");
             return value instanceof jakarta.json.JsonString text ? text.getString() : value.toString();
         }
 
@@ -161,8 +170,8 @@ final class Browser implements AutoCloseable {
         List<String> list(String expression) throws Exception {
             List<String> texts = new ArrayList<>();
             JsonObject object = parse("{\"value\":" + evaluate(expression) + "}");
-            object.getJsonArray("value").forEach(value -> texts.add(value instanceof jakarta.json.JsonString text ? text.getString()
-                : value.toString()));
+            object.getJsonArray("value").forEach(value -> texts.add(value instanceof jakarta.json.JsonString text
+                ? text.getString() : value.toString()));
             return texts;
         }
 
@@ -170,16 +179,18 @@ final class Browser implements AutoCloseable {
         void press(String key) throws Exception {
             String text = key.equals("Enter") ? "\r" : key.length() == 1 ? key : "";
             for (String type : List.of("keyDown", "keyUp")) {
-                send("Input.dispatchKeyEvent", Json.createObjectBuilder().add("type", type).add("key", key).add("code", key)
-                    .add("windowsVirtualKeyCode", key.equals("Tab") ? 9 : key.equals("Enter") ? 13 : key.charAt(0)).add("text", text).build());
+                send("Input.dispatchKeyEvent", Json.createObjectBuilder().add("type", type).add("key", key).add("code",
+                    key).add("windowsVirtualKeyCode", key.equals("Tab") ? 9 : key.equals("Enter") ? 13 : key.charAt(0))
+                    .add("text", text).build());
             }
         }
 
         /** A picture of the page. @param height in CSS pixels from the top */
         byte[] screenshot(int from, int height, double scale) throws Exception {
             int width = Integer.parseInt(evaluate("innerWidth"));
-            JsonObject picture = send("Page.captureScreenshot", Json.createObjectBuilder().add("format", "png").add("captureBeyondViewport", true)
-                .add("clip", Json.createObjectBuilder().add("x", 0).add("y", from).add("width", width).add("height", height).add("scale", scale)).build());
+            JsonObject picture = send("Page.captureScreenshot", Json.createObjectBuilder().add("format", "png")
+                .add("captureBeyondViewport", true).add("clip", Json.createObjectBuilder().add("x", 0).add("y", from)
+                .add("width", width).add("height", height).add("scale", scale)).build());
             return Base64.getDecoder().decode(picture.getString("data"));
         }
 

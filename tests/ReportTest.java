@@ -47,8 +47,8 @@ class ReportTest extends BatchTest {
 
     private static Path page(BatchTask batch, String url, String since) {
         Path page = batch.task.directory.resolve("page.html");
-        batch.batch("report", "--since", since, "--until", END.toString(), "--repository", url, "--output", page.toString())
-            .run().exitedWith(0).outIs("").errIs("");
+        batch.batch("report", "--since", since, "--until", END.toString(), "--repository", url, "--output",
+            page.toString()).run().exitedWith(0).outIs("").errIs("");
         return page;
     }
 
@@ -98,9 +98,11 @@ class ReportTest extends BatchTest {
 
         batch.batch("report", "--output", directory.resolve("none/page.html").toString()).run().exitedWith(73)
             .errContains("none").errContains("mkdir -p ");
-        batch.batch("report", "--output", page.getParent().toString()).run().exitedWith(73).errContains("cannot write ");
+        batch.batch("report", "--output", page.getParent().toString()).run().exitedWith(73)
+            .errContains("cannot write ");
         batch.batch("report").under("sh", "-c", "exec \"$@\" >/dev/full", "sh").run().exitedWith(74);
-        batch.batch("report", "--since", "2026-01-02", "--until", "2026-01-01").run().exitedWith(64).errContains("--since");
+        batch.batch("report", "--since", "2026-01-02", "--until", "2026-01-01").run().exitedWith(64)
+            .errContains("--since");
         batch.batch("report", "--since", "yesterday").run().exitedWith(64).errContains("--since");
     }
 
@@ -120,15 +122,18 @@ class ReportTest extends BatchTest {
         held.kill();
         String page = batch.batch("report").run().exitedWith(0).errIs("").out();
         assertEquals("KILLED", other.history("--lockfile", other.task.lock.toString()).get(1).get("exit_status"));
-        assertEquals(List.of("EXIT_3", "SUCCEEDED", "CONTENDED", "KILLED").size(), found(page, "<tr[^>]*><td>(\\d+)").size());
-        for (String word : List.of("EXIT_3", "SUCCEEDED", "CONTENDED", "KILLED", "precious", "its runner", "runCommand ")) {
+        assertEquals(List.of("EXIT_3", "SUCCEEDED", "CONTENDED", "KILLED").size(), found(page, "<tr[^>]*><td>(\\d+)")
+            .size());
+        for (String word : List.of("EXIT_3", "SUCCEEDED", "CONTENDED", "KILLED", "precious", "its runner",
+            "runCommand ")) {
             assertTrue(page.contains(word), word + "\n" + page);
         }
         assertFalse(batch.batch("report", "--no-output").run().exitedWith(0).out().contains("<pre>precious"));
         String one = batch.batch("report", "--lockfile", task.lock.toString()).run().exitedWith(0).out();
         assertEquals(2, found(one, "<tr[^>]*><td>(\\d+)").size(), one);
         assertEquals(0, found(batch.batch("report", "--host", "elsewhere").run().exitedWith(0).out(), "(<tr)").size());
-        assertEquals(0, found(batch.batch("report", "--until", "2026-01-01").run().exitedWith(0).out(), "(<tr)").size());
+        assertEquals(0, found(batch.batch("report", "--until", "2026-01-01").run().exitedWith(0).out(), "(<tr)")
+            .size());
     }
 
     // What it says
@@ -137,14 +142,15 @@ class ReportTest extends BatchTest {
     void whatNeedsAPersonComesFirst() throws Exception {
         String page = text(Thirty.PAGE);
         List<String> needs = found(page, "<p class=\"need\"><svg[^>]*>.*?</svg> ([^<]*)</p>");
-        assertEquals(needs, needs.stream().sorted(Comparator.comparing(List.of("busy", "killed", "failed", "timed out", "overdue", "slow")
-            ::indexOf)).toList());
-        for (String[] task : new String[][] {{"sync-crm", "on <bdi>app2</bdi>: running for 2h40m (execution", "found it held (threshold 3)"},
-            {"eod-report", "on <bdi>etl1</bdi>: killed, and not run since", "taskrunner-batch restart"},
-            {"nightly-backup", "on <bdi>db3</bdi>: last run failed: exit 28, ", "failures in a row since 2026-11-2"},
-            {"vacuum-analyze", "on <bdi>db1</bdi>: timed out, at 2026-11-25", "taskrunner-batch show"},
-            {"renew-certificates", "on <bdi>web1</bdi>: no success for ", "usually every 12h"},
-            {"load-warehouse", "on <bdi>etl2</bdi>: last run took 2h", "95 % of its runs take at most"}}) {
+        assertEquals(needs, needs.stream().sorted(Comparator.comparing(List.of("busy", "killed", "failed", "timed out",
+            "overdue", "slow") ::indexOf)).toList());
+        for (String[] task : new String[][] {{"sync-crm", "on <bdi>app2</bdi>: running for 2h40m (execution",
+            "found it held (threshold 3)"}, {"eod-report", "on <bdi>etl1</bdi>: killed, and not run since",
+            "taskrunner-batch restart"}, {"nightly-backup", "on <bdi>db3</bdi>: last run failed: exit 28, ",
+            "failures in a row since 2026-11-2"}, {"vacuum-analyze", "on <bdi>db1</bdi>: timed out, at 2026-11-25",
+            "taskrunner-batch show"}, {"renew-certificates", "on <bdi>web1</bdi>: no success for ",
+            "usually every 12h"}, {"load-warehouse", "on <bdi>etl2</bdi>: last run took 2h",
+            "95 % of its runs take at most"}}) {
             String line = found(page, "<li[^>]*>((?:(?!</li>).)*<b>" + task[0] + "</b>.*?)</li>").toString();
             assertTrue(line.contains(task[1]) && line.contains(task[2].replace("'", "&#39;")), task[0] + ": " + line);
         }
@@ -180,12 +186,12 @@ class ReportTest extends BatchTest {
             List<String> texts = new ArrayList<>();
             for (boolean script : new boolean[] {true, false}) {
                 try (Browser.Page page = browser.open(file, script, 1400, "light")) {
-                    texts.add(page.evaluate("[...document.querySelectorAll('section')].map(s => s.querySelector('form') ? "
-                        + "s.querySelector('tbody').innerText : s.innerText).join()"));
+                    texts.add(page.evaluate("[...document.querySelectorAll('section')]"
+                        + ".map(s => (s.querySelector('tbody') || s).innerText).join()"));
                     assertEquals(Boolean.toString(!script), page.evaluate("document.getElementById('filter').hidden"));
                     assertEquals(List.of(file.toUri().toString()), page.requests);
                     assertEquals(List.of(), page.complaints);
-                    assertTrue(Integer.parseInt(page.evaluate("document.querySelectorAll('svg.chart path.dots').length")) > 30);
+                    assertTrue(page.list("[...document.querySelectorAll('svg.chart .dots')].map(p => 1)").size() > 30);
                 }
             }
             assertEquals(texts.get(0), texts.get(1));
@@ -203,8 +209,8 @@ class ReportTest extends BatchTest {
     private static final String CONTRAST = """
         (() => {
           const parse = text => text.match(/[\\d.]+/g).map(Number);
-          const luminance = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-            .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+          const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+          const luminance = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
           const behind = element => {
             for (; element; element = element.parentElement) {
               const color = parse(getComputedStyle(element).backgroundColor);
@@ -217,9 +223,10 @@ class ReportTest extends BatchTest {
             const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
             if (!own || element.closest('title, defs, script, style')) continue;
             const style = getComputedStyle(element);
-            const a = luminance(parse(element instanceof SVGElement ? style.fill : style.color)), b = luminance(behind(element));
+            const a = luminance(parse(element instanceof SVGElement ? style.fill : style.color));
+            const b = luminance(behind(element));
             const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-            if (contrast < 4.5) low.add(element.tagName + '.' + element.getAttribute('class') + ' ' + contrast.toFixed(2));
+            if (contrast < 4.5) low.add(element.outerHTML.slice(0, 80) + ' ' + contrast.toFixed(2));
           }
           return [...low];
         })()""";
@@ -228,14 +235,15 @@ class ReportTest extends BatchTest {
     void itSortsFiltersAndOpensByMouseAndKeyboard() throws Exception {
         Path file = Thirty.PAGE;
         try (Browser browser = Browser.start(directory); Browser.Page page = browser.open(file, true, 1400, "light")) {
-            String column = "[...document.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.cells[%d].textContent)";
+            String column = "[...document.querySelectorAll('tbody tr')].filter(r => !r.hidden)"
+                + ".map(r => r.cells[%d].textContent)";
             List<String> ids = page.list(String.format(column, 0));
             List<String> durations = page.list(String.format(column, 5));
             page.evaluate("document.querySelectorAll('th button')[5].focus()");
             page.press("Enter");
             List<String> sorted = page.list(String.format(column, 5));
-            assertEquals(durations.stream().sorted(Comparator.comparing(ReportTest::millis)).map(ReportTest::millis).toList(),
-                sorted.stream().map(ReportTest::millis).toList());
+            assertEquals(durations.stream().sorted(Comparator.comparing(ReportTest::seconds)).map(ReportTest::seconds)
+                .toList(), sorted.stream().map(ReportTest::seconds).toList());
             assertEquals("ascending", page.evaluate("document.querySelectorAll('th')[5].getAttribute('aria-sort')"));
             page.evaluate("document.querySelectorAll('th button')[0].click()");
             page.evaluate("document.querySelectorAll('th button')[0].click()");
@@ -248,7 +256,8 @@ class ReportTest extends BatchTest {
             assertTrue(page.list(String.format(column, 2)).stream().allMatch("db3"::equals));
             List<String> left = page.list(String.format(column, 7));
             assertTrue(left.size() >= 4 && left.stream().allMatch("EXIT_28"::equals), left::toString);
-            assertEquals(left.size() + " of " + ids.size() + " executions", page.evaluate("document.getElementById('count').textContent"));
+            assertEquals(left.size() + " of " + ids.size() + " executions",
+                page.evaluate("document.getElementById('count').textContent"));
             page.evaluate("(words.value = '', outcome.value = 'c', outcome.dispatchEvent(new Event('change')))");
             assertTrue(page.list(String.format(column, 7)).stream().allMatch("CONTENDED"::equals));
             page.evaluate("(outcome.value = '', outcome.dispatchEvent(new Event('change')))");
@@ -270,11 +279,12 @@ class ReportTest extends BatchTest {
         }
     }
 
-    private static double millis(String duration) {
+    private static double seconds(String duration) {
         double seconds = 0;
         Matcher part = Pattern.compile("([\\d.]+)([dhms])").matcher(duration);
         while (part.find()) {
-            seconds += Double.parseDouble(part.group(1)) * List.of(86400, 3600, 60, 1).get("dhms".indexOf(part.group(2)));
+            seconds += Double.parseDouble(part.group(1)) * List.of(86400, 3600, 60, 1)
+                .get("dhms".indexOf(part.group(2)));
         }
         return duration.isEmpty() ? -1 : seconds;
     }
@@ -287,21 +297,24 @@ class ReportTest extends BatchTest {
         assertTrue(Files.size(file) <= 1_000_000, () -> file + " is too large");
         assertTrue(Files.size(file) > 900_000, () -> file + " leaves out too much");
         String raw = text(file);
-        assertFalse(raw.matches("(?s).*[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff].*"));
+        assertEquals(List.of(), found(raw, "([\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f])"));
+        assertEquals(List.of(), found(raw, "([\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff])"));
         assertEquals(5000, found(raw, "<tr[^>]*><td>(\\d+)").size());
         assertTrue(raw.contains("Left out</dt><dd>to keep the page small: "));
         try (Browser browser = Browser.start(directory)) {
             for (String scheme : List.of("light", "print")) {
                 try (Browser.Page page = browser.open(file, true, scheme.equals("print") ? 700 : 380, scheme)) {
                     assertTrue(page.evaluate("document.title").endsWith(" need a person · taskrunner report"));
-                    assertEquals("0", page.evaluate("document.querySelectorAll('img, iframe, object, embed, base, form[action],"
-                        + " a[href^=\"javascript\"], [onload], [onerror], [style]').length"));
+                    assertEquals("0", page.evaluate("document.querySelectorAll('img, iframe, object, embed, base,"
+                        + " form[action], a[href^=\"javascript\"], [onload], [onerror], [style]').length"));
                     assertEquals("1", page.evaluate("document.scripts.length"));
                     assertEquals("1", page.evaluate("document.querySelectorAll('style').length"));
                     assertEquals("5000", page.evaluate("document.querySelectorAll('tbody tr').length"));
-                    assertEquals(scheme.equals("print") ? "700" : "380", page.evaluate("document.documentElement.scrollWidth"));
-                    assertEquals("true", page.evaluate("document.body.innerText.includes('<img src=x onerror=\"document.title=\\'owned\\'\">')"));
-                    assertEquals("true", page.evaluate("document.body.innerText.includes('⟨U+202E⟩gnp.exe')"));
+                    assertEquals(scheme.equals("print") ? "700" : "380",
+                        page.evaluate("document.documentElement.scrollWidth"));
+                    String shown = page.evaluate("document.body.innerText");
+                    assertTrue(shown.contains("<img src=x onerror=\"document.title='owned'\">"), shown);
+                    assertTrue(shown.contains("⟨U+202E⟩gnp.exe"), shown);
                     assertEquals(List.of(file.toUri().toString()), page.requests);
                     assertEquals(List.of(), page.complaints);
                 }
