@@ -516,7 +516,9 @@ final class Execution {
         } catch (RuntimeException | Error e) {
             outcome = Outcome.error(run, new TaskException(ExitStatus.INTERNAL,
                 "the command was terminated after an internal error: " + e + "; --verbose shows where", e));
-            keepLockUnlessGone(tree.terminate(Duration.ZERO));
+            if (tree != null) {
+                keepLockUnlessGone(tree.terminate(Duration.ZERO));
+            }
         }
     }
 
@@ -538,7 +540,8 @@ final class Execution {
         boolean timedOut = false;
         int status = -1;
         try {
-            timedOut = !request.timeout.isZero() && !process.waitFor(request.timeout.toMillis(), TimeUnit.MILLISECONDS);
+            timedOut = !request.timeout.isZero() && !process.waitFor(request.timeout.toNanos() - (System.nanoTime()
+                - startedNanos), TimeUnit.NANOSECONDS);
             status = timedOut ? -1 : process.waitFor();
             if (SIGNALLED.contains(status)) {
                 // a terminal, or kill(1) of a process group, signals both: the command may be the first to end
@@ -547,9 +550,10 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(StopSignal.TERM);
         }
-        List<ProcessId> remaining = timedOut || stopSignal() != null ? tree.terminate(request.killAfter)
-            : ExitStatus.isSignal(status) ? terminateLeft(status) : List.of();
-        StopSignal stopped = stopSignal();
+        boolean alone = !timedOut && endedAlone(status);
+        List<ProcessId> remaining = alone ? List.of() : timedOut || stopSignal() != null
+            ? tree.terminate(request.killAfter) : terminateLeft(status);
+        StopSignal stopped = alone ? null : stopSignal();
         if (output != null) {
             boolean forced = timedOut;
             output.ended(() -> forced || stopSignal() != null);
@@ -561,6 +565,15 @@ final class Execution {
             : timedOut ? Outcome.timedOut(request, run)
             : Outcome.ended(request, run, status, status == ExitStatus.KILLED && oomKills >= 0
                 && Processes.oomKills() > oomKills);
+    }
+
+    /** Whether nothing is to be stopped any more: from then on a signal leaves alone what the command left behind. */
+    private synchronized boolean endedAlone(int status) {
+        boolean alone = stopSignal == null && !ExitStatus.isSignal(status);
+        if (alone) {
+            tree = null;
+        }
+        return alone;
     }
 
     /** The command was killed, but not from here: what is left of it was not left behind on purpose. */
@@ -2649,7 +2662,7 @@ final class ProcessTree {
             List<ProcessId> alive = alive(all, null);
             signalAll(all);
             return alive;
-        } catch (UncheckedIOException e) {
+        } catch (UncheckedIOException | OutOfMemoryError e) {
             return List.copyOf(members.keySet()); // tried again at the next look
         }
     }
@@ -2966,7 +2979,12 @@ final class Processes {
      * is the terminal's foreground process group, with SIGHUP when the terminal is gone.
      */
     static long groupSignalledByTerminal(String signal) {
-        Entry now = HAVE_PROC ? stat("self") : null;
+        Entry now;
+        try {
+            now = HAVE_PROC ? stat("self") : null;
+        } catch (UncheckedIOException e) {
+            return 0;
+        }
         boolean told = now != null && (signal.equals("INT") && now.foreground() == now.group()
             || signal.equals("HUP") && now.foreground() == -1 && START.foreground() != -1);
         return told ? now.group() : 0;
