@@ -17,6 +17,12 @@ class StopTest extends TaskTest {
     /** A loop that ends by itself only after minutes; a trap of the shell runs within 50 ms. */
     private static final String LOOP = "i=0; while [ $i -lt 4000 ]; do sleep 0.05; i=$((i+1)); done";
 
+    /** Waits until the file got has it, and then for half a second in which it may come again. */
+    private static String untilGot(String text) {
+        return "until grep -qs '^" + text + "' got; do sleep 0.05; done;"
+            + " i=0; while [ $i -lt 10 ]; do sleep 0.05; i=$((i+1)); done";
+    }
+
     private static String note(String signals) {
         StringBuilder traps = new StringBuilder();
         for (String signal : signals.split(" ")) {
@@ -74,8 +80,7 @@ class StopTest extends TaskTest {
 
     @Test
     void eachProcessIsSignalledOnce() throws IOException {
-        String child = script("child", note("TERM")
-            + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done");
+        String child = script("child", note("TERM") + "touch started; " + untilGot("TERM"));
         Running running = task.start(task.request("trap : TERM; setsid " + child + " & wait; wait"));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -98,10 +103,10 @@ class StopTest extends TaskTest {
     void aNestedTaskrunnerStopsItsOwnRun() throws IOException {
         TestTask inner = new TestTask(Files.createDirectory(directory.resolve("inner")));
         Files.createDirectory(inner.directory.resolve("tmp"));
-        String end = "; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done";
-        String daemon = script("daemon", "trap 'echo daemon TERM >> got' TERM; touch daemon-started" + end);
-        String command = script("command", note("TERM") + "(setsid " + daemon
-            + " &); until [ -e daemon-started ]; do sleep 0.05; done; touch started" + end);
+        String daemon = script("daemon", "trap 'echo daemon TERM >> got' TERM; touch daemon-started; "
+            + untilGot("daemon"));
+        String command = script("command", note("TERM") + "(setsid " + daemon + " &);"
+            + " until [ -e daemon-started ]; do sleep 0.05; done; touch started; " + untilGot("TERM"));
         Running running = task.start(task.request(inner.request(command).shellCommand()));
         running.signal("TERM");
         running.result().exitedWith(143);
@@ -128,7 +133,7 @@ class StopTest extends TaskTest {
             List.of("VTALRM", "154"),
             List.of("POLL", "157"), List.of("PWR", "158"), List.of("SYS", "159"), List.of("ABRT", "134"))) {
             Running running = task.start(task.request(note("TERM") + "touch started; setsid sleep 300 & "
-                + LOOP.replace("4000", "5"))
+                + untilGot("TERM"))
                 .under("env", "--default-signal"));
             running.signal(signal.get(0));
             running.result().exitedWith(Integer.parseInt(signal.get(1))).errContains("stopped by SIG" + signal.get(0));
@@ -172,8 +177,7 @@ class StopTest extends TaskTest {
 
     @Test
     void whatAShellLeavesThatSomebodyKilledIsTerminated() throws IOException {
-        String child = script("child", note("TERM")
-            + "touch started; i=0; while [ $i -lt 10 ]; do sleep 0.05; i=$((i+1)); done");
+        String child = script("child", note("TERM") + "touch started; " + untilGot("TERM"));
         Running running = task.start(task.request("echo $$ > shell; setsid " + child + " & sleep 300 & wait"));
         long shell = Long.parseLong(Program.read(directory.resolve("shell")).strip());
         Program.signal(shell, "KILL");
@@ -275,10 +279,10 @@ class StopTest extends TaskTest {
 
     @Test
     void whatTheTerminalHasSignalledIsNotSentSigtermToo() throws IOException {
-        String job = script("job", note("INT TERM")
-            + "touch started; i=0; while [ $i -lt 20 ]; do sleep 0.05; i=$((i+1)); done; echo end >> got");
-        String other = script("other", "trap 'echo own TERM >> got; exit' TERM; " + LOOP);
-        atTerminal(task.request("setsid " + other + " & exec " + job), "sleep 0.3; printf '\\003'").exitedWith(130);
+        String job = script("job", note("INT TERM") + "until [ -e other-started ]; do sleep 0.05; done; touch started; "
+            + untilGot("INT") + "; echo end >> got");
+        String other = script("other", "trap 'echo own TERM >> got; exit' TERM; touch other-started; " + LOOP);
+        atTerminal(task.request("setsid " + other + " & exec " + job), "printf '\\003'").exitedWith(130);
         assertEquals(List.of("INT", "end", "own TERM"), got().stream().sorted().toList());
         assertGone();
     }
@@ -289,7 +293,7 @@ class StopTest extends TaskTest {
         atTerminal(task.request(job, "--kill-after", "1"), "printf '\\003'").exitedWith(130);
         assertEquals(List.of("INT"), got());
         assertGone();
-        atTerminal(task.request(job, "--kill-after", "1h"), "printf '\\003'; sleep 0.5; printf '\\003'")
+        atTerminal(task.request(job, "--kill-after", "1h"), "while ! [ -e ended ]; do printf '\\003'; sleep 0.5; done")
             .exitedWith(130);
         assertGone();
     }
