@@ -171,7 +171,7 @@ final class ReportData {
         RequestRow request = new RequestRow(run, made.user, 1000L, null, made.host, null, "b00t", "pid:[1]", number,
             number, made.task, made.command, made.threshold, made.task.replace(".lock", ".count"), Map.of(),
             time(made.requested), output.toString(), made.restarts == null ? null : ids.get(made.restarts));
-        long id = repository.request(request);
+        long id = repository.request(request, false);
         ids.put(made, id);
         if (made.output != null) {
             Files.createDirectories(output.getParent());
