@@ -59,10 +59,12 @@ import java.time.LocalDateTime;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -74,6 +76,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import java.util.stream.Stream;
 
+import picocli.AutoComplete;
 import picocli.CommandLine;
 import picocli.CommandLine.Model.ArgGroupSpec;
 import picocli.CommandLine.Model.CommandSpec;
@@ -153,8 +156,10 @@ public class taskrunner {
     /** The exit status of a command that has printed on stdout: 74 when that did not arrive, as on a full disk. */
     static int printed(int exitStatus, List<Command> commands) {
         if (System.out.checkError()) {
-            new PrintWriter(StandardStream.ERR, true).println(commands.get(0).name()
-                + ": cannot write to stdout; is its disk full, or its reader gone?");
+            if (!Processes.stdoutIsPipe()) {
+                new PrintWriter(StandardStream.ERR, true).println(commands.get(0).name()
+                    + ": cannot write to stdout; is the disk full?");
+            }
             return ExitStatus.IO;
         }
         return exitStatus;
@@ -258,7 +263,7 @@ final class Request {
         overdue = arguments.duration("--overdue", Duration.ZERO);
         replace = arguments.has("--replace");
         notifyCommand = arguments.text("--notify");
-        notifyOn = Notification.events(arguments);
+        notifyOn = notifyCommand == null && !arguments.has("--notify-on") ? null : Notification.events(arguments);
         logFile = arguments.path("--log-file");
         metricsFile = arguments.path("--metrics-file");
         refuseSharedFiles(arguments);
@@ -2071,7 +2076,7 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
         return holder == null ? "" : Long.toString(holder.process().pid());
     }
 
-    /** How long it has been there: since the record says that it was made, or without one since the file was changed. */
+    /** How long it has been there: since the record was made, or without one since the file was changed. */
     long ageMillis() {
         long since = holder == null ? path.toFile().lastModified() : Text.millis(holder.started());
         return since <= 0 ? 0 : Math.max(0, System.currentTimeMillis() - since);
@@ -3258,6 +3263,15 @@ final class Processes {
         return true;
     }
 
+    /** Nobody needs to hear that a pipe's reader has gone, as {@code head} does. */
+    static boolean stdoutIsPipe() {
+        try {
+            return Files.readSymbolicLink(Path.of("/proc/self/fd/1")).toString().startsWith("pipe:");
+        } catch (IOException e) {
+            return false;
+        }
+    }
+
     /**
      * Whether this process was started without a stdin ({@code <&-}): the first file that the JVM opened, {@code
      * lib/modules} of its own, then has descriptor 0, and the command would read it.
@@ -3788,14 +3802,11 @@ final class Notification {
     private static final String SCRIPT = "command -v timeout >/dev/null && t='timeout -k 1 " + (MAX_SECONDS + 1)
         + "' || t=; exec $t /bin/sh -c -- \"$1\" >&2";
 
-    /** The events of --notify-on, or null where nobody is notified. */
+    /** The events of --notify-on. */
     static List<String> events(Arguments arguments) throws UsageException {
         String events = arguments.text("--notify-on");
         if (!arguments.has("--notify")) {
-            if (events != null) {
-                throw arguments.refused("--notify-on needs --notify CMD");
-            }
-            return null;
+            throw arguments.refused("--notify-on needs --notify CMD");
         }
         List<String> all = List.of((EVENTS + HISTORY_EVENTS).split(","));
         List<String> chosen = List.of((events == null ? DEFAULT_EVENTS + HISTORY_EVENTS : events).split(","));
@@ -3960,8 +3971,8 @@ final class Metrics {
             boolean first = true;
             for (Map.Entry<String, String> sample : samples.entrySet()) {
                 if (sample.getKey().startsWith(metric[0] + "{")) {
-                    text.append(first ? "# HELP " + metric[0] + " " + metric[2] + "\n# TYPE " + metric[0] + " " + metric[1]
-                        + "\n" : "").append(sample.getKey()).append(label).append(sample.getValue()).append('\n');
+                    text.append(first ? "# HELP " + metric[0] + " " + metric[2] + "\n# TYPE " + metric[0] + " "
+                        + metric[1] + "\n" : "").append(sample.getKey()).append(label).append(sample.getValue()).append('\n');
                     first = false;
                 }
             }
@@ -4163,28 +4174,25 @@ record Arguments(Command command, Map<String, String> values, String parameter, 
      * @return null when the arguments asked for the help or the version, which have been printed
      */
     static Arguments parse(List<Command> commands, String... args) throws UsageException {
-        List<String> expanded = new ArrayList<>(args.length);
-        java.util.Collections.addAll(expanded, args);
+        List<String> line = new ArrayList<>(args.length);
+        Collections.addAll(line, args);
         Command command = commands.get(0);
-        int end = 0;
-        for (int files = 0; end < expanded.size() && !expanded.get(end).equals("--"); end++) {
-            String argument = expanded.get(end);
-            while (argument.length() > 1 && argument.charAt(0) == '@') {
-                expanded.remove(end);
-                expanded.addAll(end, ArgumentFile.read(argument.substring(1), command, ++files));
-                argument = end < expanded.size() ? expanded.get(end) : "";
+        int at = 0;
+        for (int files = 0; at < line.size() && !line.get(at).equals("--");) {
+            String argument = line.get(at);
+            if (argument.length() > 1 && argument.charAt(0) == '@') {
+                line.remove(at);
+                line.addAll(at, ArgumentFile.read(argument.substring(1), command, ++files));
+                continue;
             }
-            if (end == 0) {
+            if (at == 0) {
                 command = Command.named(argument, commands);
             }
             Option option = command.option(argument);
-            if (argument.equals("--")) {
-                break;
-            }
-            end += option != null && option.label() != null ? 1 : 0;
+            at += option != null && option.label() != null ? 2 : 1;
         }
-        List<String> words = end < expanded.size() ? expanded.subList(end + 1, expanded.size()) : null;
-        List<String> options = expanded.subList(0, Math.min(end, expanded.size()));
+        List<String> words = at < line.size() ? line.subList(at + 1, line.size()) : null;
+        List<String> options = line.subList(0, Math.min(at, line.size()));
         if (words != null && command.option("--command") == null) {
             throw new UsageException(command, "takes no command after --");
         }
@@ -4583,8 +4591,8 @@ final class Picocli {
         String similar = similar(name, option ? cli.getCommandSpec().optionsMap().keySet()
             : cli.getSubcommands().keySet());
         if (!option && (args.indexOf(argument) > 0 || similar == null)) {
-            return "unexpected argument '" + argument + "'" + (!cli.getCommandSpec().optionsMap().containsKey("--command")
-                ? "" : args.contains("--command") ? ": the command is one argument: quote it, or put it after --"
+            boolean takesCommand = cli.getCommandSpec().optionsMap().containsKey("--command");
+            return "unexpected argument '" + argument + "'" + (!takesCommand ? "" : args.contains("--command") ? ": the command is one argument: quote it, or put it after --"
                 : ": a command goes after --");
         }
         return "unknown " + (option ? "option " : "command ") + name + (similar == null ? ""
@@ -4630,7 +4638,7 @@ final class Picocli {
 
     /** A completion script for bash. */
     static String completion(List<Command> commands) {
-        return picocli.AutoComplete.bash(commands.get(0).name(), commandLine(commands));
+        return AutoComplete.bash(commands.get(0).name(), commandLine(commands));
     }
 
     private static CommandLine commandLine(List<Command> commands) {
@@ -4886,8 +4894,8 @@ final class Status {
         };
         String counted = contentions < 0 ? "" : " contentions=" + contentions + ";;" + threshold + ";0";
         return plugin(state, (state == 0 ? lockState.message() : advised(lockState)) + (contentions < 0 ? ""
-            : "; contentions " + contentions + ", threshold " + threshold), "held=" + lockState.ageMillis() / 1000 + "s;;;0"
-            + counted);
+            : "; contentions " + contentions + ", threshold " + threshold), "held=" + lockState.ageMillis() / 1000
+            + "s;;;0" + counted);
     }
 
     /** Prints a plugin's one line; returns its exit status. @param data performance data, or "" */
@@ -4941,8 +4949,8 @@ final class Documentation {
     /** The man page, in the language of man(7). */
     static String manPage(List<Command> commands) {
         Command main = commands.get(0);
-        StringBuilder page = new StringBuilder(".TH " + main.name().toUpperCase(Locale.ROOT) + " 1 \"\" \"" + main.name()
-            + " " + taskrunner.VERSION + "\"\n.nh\n.ad l\n.SH NAME\n" + roff(main.name())
+        StringBuilder page = new StringBuilder(".TH " + main.name().toUpperCase(Locale.ROOT) + " 1 \"\" \""
+            + main.name() + " " + taskrunner.VERSION + "\"\n.nh\n.ad l\n.SH NAME\n" + roff(main.name())
             + " \\- run a command under a lock file, one instance at a time\n.SH SYNOPSIS\n.nf\n");
         for (String line : main.synopsis()) {
             page.append(roff(line.strip())).append('\n');
@@ -5176,7 +5184,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
 
     /** Adds the files to those that uninstall removes. */
     private static void remember(Path data, List<Path> files) throws IOException {
-        Set<String> all = new java.util.LinkedHashSet<>();
+        Set<String> all = new LinkedHashSet<>();
         Path manifest = data.resolve(MANIFEST);
         if (Files.exists(manifest)) {
             all.addAll(Files.readAllLines(manifest));
@@ -5288,7 +5296,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         Path data = installed();
         Path manifest = data.resolve(MANIFEST);
         try {
-            Set<Path> files = new java.util.LinkedHashSet<>();
+            Set<Path> files = new LinkedHashSet<>();
             if (Files.exists(manifest)) {
                 Files.readAllLines(manifest).forEach(file -> files.add(Path.of(file)));
             }
@@ -5309,7 +5317,8 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 }
                 Files.deleteIfExists(manifest);
                 any = true;
-                System.out.println(data.toFile().delete() ? "removed " + data : "left " + data + ", which is not empty");
+                System.out.println(data.toFile().delete() ? "removed " + data
+                    : "left " + data + ", which is not empty");
             }
             if (!any) {
                 System.out.println("no " + name + " launcher at " + launcher(arguments)

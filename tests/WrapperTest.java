@@ -69,6 +69,20 @@ class WrapperTest extends TaskTest {
     }
 
     @Test
+    void argumentsPassThroughInTheCLocaleToo() throws IOException {
+        Path bytes = Files.writeString(directory.resolve("Bytes.java"), """
+            class Bytes {
+                public static void main(String... args) throws Exception {
+                    System.out.write(java.nio.file.Files.readAllBytes(java.nio.file.Path.of("/proc/self/cmdline")));
+                    System.out.println(System.getenv("LC_ALL"));
+                }
+            }
+            """);
+        wrapper(bytes.toString()).underShell("exec \"$@\" \"$(printf '\\303\\251')\"").env("LC_ALL", "C").run().exitedWith(0)
+            .outContains("\0\u00e9\0C\n");
+    }
+
+    @Test
     void itRunsFromAnotherDirectoryThroughALink() throws IOException {
         Path link = Files.createSymbolicLink(Files.createDirectories(directory.resolve("my tools")).resolve("jbang"),
             WRAPPER);
