@@ -283,10 +283,9 @@ final class Request {
             throw arguments.refused("--counter-file, --log-file and --metrics-file must be different files");
         }
         Path temporary = metricsFile == null ? null : Task.gate(metricsFile);
-        if (temporary != null
-                && (temporary.equals(task.lockFile()) || temporary.equals(counterFile) || temporary.equals(logFile))) {
-            throw arguments.refused("--metrics-file is first written to " + temporary + ", which is the lock, counter"
-                + " or log file; choose another file");
+        if (temporary != null && (temporary.equals(counterFile) || temporary.equals(logFile))) {
+            throw arguments.refused("--metrics-file is first written to " + temporary + ", which is the counter or log"
+                + " file; choose another file");
         }
     }
 }
@@ -538,10 +537,10 @@ final class Execution {
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
         long oomKills = Processes.oomKills();
         lock.recordCommand(tree.command());
-        tellStarted(startedMillis);
         if (output != null) {
             output.started(process);
         }
+        tellStarted(startedMillis);
         boolean timedOut = false;
         int status = -1;
         try {
@@ -770,7 +769,7 @@ final class Execution {
         if (request.metricsFile != null) {
             try {
                 Metrics.write(request, started, outcome);
-            } catch (IOException | TaskException e) {
+            } catch (IOException | TaskException | RuntimeException e) {
                 log.warn("metrics", e instanceof TaskException ? e.getMessage()
                     : "cannot write metrics file " + request.metricsFile + ": " + Text.reason(e));
             }

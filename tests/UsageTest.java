@@ -164,11 +164,11 @@ class UsageTest extends TaskTest {
         refused("--metrics-file " + directory.toRealPath()
             + "/task.lock.tmp is the lock file or its .tmp; choose another file",
             with("--metrics-file", "task.lock.tmp"));
-        List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "m.tmp", "--threshold",
-            "2", "--counter-file", "c",
+        List<String> aside = new ArrayList<>(List.of("--command", "touch ran", "--lockfile", "l", "--threshold", "2",
+            "--counter-file", "m.tmp",
             "--metrics-file", "m"));
         String why = "--metrics-file is first written to " + directory.toRealPath()
-            + "/m.tmp, which is the lock, counter or log file";
+            + "/m.tmp, which is the counter or log file";
         refused(why + "; choose another file", aside);
         refused("--counter-file, --log-file and --metrics-file must be different files",
             with("--log-file", "task.count"));
