@@ -2849,7 +2849,7 @@ final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
     static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
     /** See {@link Installation}'s launcher. */
-    private static final String[] JAVA_VARIABLES = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"};
+    static final String[] JAVA_VARIABLES = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"};
     private static final String RESTORE = """
         for taskrunner_name in JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS; do
             eval "[ -z \\"\\${TASKRUNNER_$taskrunner_name+set}\\" ] || {
@@ -5231,7 +5231,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         Path archive = data.resolve(name + (aot ? ".aot" : ".jsa"));
         Path list = data.resolve(name + ".classes");
         Files.deleteIfExists(data.resolve(name + (aot ? ".jsa" : ".aot")));
-        Path trial = Files.createTempDirectory("taskrunner-install");
+        Path trial = Files.createTempDirectory(Path.of(QuietOutput.directory()), "taskrunner-install");
         List<String> train = List.of("-cp", classPath, training, trial.toString());
         try {
             if (aot) {
@@ -5261,8 +5261,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         List<String> command = new ArrayList<>(java);
         command.addAll(options);
         command.addAll(program);
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(verbose
-            ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD).start();
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(verbose
+            ? ProcessBuilder.Redirect.INHERIT : ProcessBuilder.Redirect.DISCARD);
+        // as the launcher's JVM, which does not obey them
+        builder.environment().keySet().removeAll(List.of(Processes.JAVA_VARIABLES));
+        Process process = builder.start();
         try {
             if (!process.waitFor(2, TimeUnit.MINUTES)) {
                 process.destroyForcibly();
@@ -5642,7 +5645,8 @@ final class Text {
     static final int ENOENT = 2;
     private static final int MAX_LINE = 300;
     private static final String[] SIGNALS = {"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL",
-        "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM"};
+        "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS"};
 
     /** The text as one line of printable characters, cut when long. */
     static String oneLine(String text) {
