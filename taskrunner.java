@@ -1218,22 +1218,28 @@ final class LockFile {
 
     /**
      * That a run is gone is decided by two looks in a row, some milliseconds apart and not inside the gate: processes
-     * fork and execute between two reads. For the same reason what cannot be told at once is looked at some times more.
+     * fork and execute between two reads. For the same reason what cannot be told is looked at until it stays so for a
+     * while: a process has no environment to read while it executes a program, or ends.
      */
     private static final class Looks {
-        private static final int MAX_UNKNOWN = 8;
-        private final Backoff backoff = new Backoff(5, 40);
+        private static final int STALE = 2;
+        private static final int UNKNOWN = 6;
+        private static final int MAX = 25;
+        private final Backoff backoff = new Backoff(5, 20);
         private LockState last;
-        private int unknown;
+        private int all;
+        private int agreeing;
         private LockState recovered;
 
         boolean wantsAnother(Found found) {
             LockState before = last;
             last = found.lockState;
+            all++;
+            agreeing = before != null && before.kind() == last.kind() && before.what().equals(last.what())
+                ? agreeing + 1 : 1;
             return !found.certain && switch (last.kind()) {
-                case STALE -> before == null || before.kind() != LockState.Kind.STALE
-                    || !before.holder().runId().equals(last.holder().runId());
-                case UNKNOWN -> ++unknown < MAX_UNKNOWN;
+                case STALE -> agreeing < STALE;
+                case UNKNOWN -> agreeing < UNKNOWN && all < MAX;
                 default -> false;
             };
         }
@@ -1329,7 +1335,7 @@ final class LockFile {
 
     /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
     void recordCommand(Processes.Entry command) {
-        append(Holder.commandText(command));
+        append(holder.commandText(command));
     }
 
     private void append(String lines) {
@@ -1348,16 +1354,14 @@ final class LockFile {
      */
     boolean release() throws TaskException {
         try {
-            FileStatus status = FileStatus.of(path);
-            if (status != null && "a directory".equals(status.kind())) {
+            if (file.isAt(path)) {
+                return Files.deleteIfExists(path);
+            }
+            if (Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS)) {
                 throw TaskException.io("cannot release the lock: lock file " + path
                     + " is a directory (EISDIR); remove it: rmdir " + path, null);
             }
-            // while the file is open nothing else can get its number, also where this user may no longer read it
-            if (!(status != null && status.isSame(file.status()) || file.isAt(path))) {
-                return false;
-            }
-            return Files.deleteIfExists(path);
+            return false;
         } catch (IOException e) {
             throw TaskException.io("cannot release the lock: lock file " + path + ": " + Text.reason(e)
                 + "; remove it: rm " + path, e);
@@ -1683,23 +1687,23 @@ final class LockedFile implements AutoCloseable {
      * is proven, device and inode tell: nothing else can get them while the file is open.
      */
     boolean isAt(Path path) throws IOException {
+        if (identified && status.key() != null) {
+            return status.key().equals(FileStatus.key(path));
+        }
         FileStatus now = FileStatus.of(path);
-        boolean known = status != null && status.key() != null;
-        if (now == null || !now.isRegular() || known && !now.isSame(status)) {
+        if (now == null || !now.isRegular() || status != null && status.key() != null && !now.isSame(status)) {
             return false;
         }
-        if (!known || !identified) {
-            try {
-                open(path).tryLock(0, Long.MAX_VALUE, true);
-                return false;
-            } catch (NoSuchFileException | AccessDeniedException e) {
-                return false;
-            } catch (OverlappingFileLockException e) {
-                identified = true;
-                status = now;
-            }
+        try {
+            open(path).tryLock(0, Long.MAX_VALUE, true);
+            return false;
+        } catch (NoSuchFileException | AccessDeniedException e) {
+            return false;
+        } catch (OverlappingFileLockException e) {
+            identified = true;
+            status = now;
+            return true;
         }
-        return true;
     }
 
     /** Replaces the content. */
@@ -1732,7 +1736,8 @@ final class LockedFile implements AutoCloseable {
      */
     void setPermissions(Set<PosixFilePermission> permissions) throws IOException {
         String[] descriptors = new File("/proc/self/fd").list();
-        for (int i = descriptors == null ? -1 : descriptors.length - 1; i >= 0; i--) {
+        // the newest first, but for the last: at least two are this file's, and one is that of the list itself
+        for (int i = descriptors == null ? -1 : descriptors.length - 2; i >= 0; i--) {
             Path descriptor = Path.of("/proc/self/fd", descriptors[i]);
             try {
                 Object key = Files.readAttributes(descriptor, BasicFileAttributes.class).fileKey();
@@ -1776,12 +1781,19 @@ final class Holder {
     /** Characters: about 50 ids. A job that starts itself again and again keeps the latest. */
     private static final int MAX_OUTER_LENGTH = 2000;
 
+    private static final String CGROUP_NAMESPACE = "cgroup-namespace";
+    private static final String CGROUP = "cgroup";
+    private static final String ANCESTORS = "ancestors";
+
     private final Map<String, String> fields;
+    /** Those of {@link #surroundings}, of a record its fields. */
+    private Map<String, String> surroundings;
     private final ProcessId process;
     private final ProcessId command;
 
-    private Holder(Map<String, String> fields) {
+    private Holder(Map<String, String> fields, Map<String, String> surroundings) {
         this.fields = fields;
+        this.surroundings = surroundings;
         this.process = new ProcessId(number("pid"), number("start"));
         this.command = fields.containsKey("command-start") ? new ProcessId(number("command-pid"),
             number("command-start")) : null;
@@ -1804,28 +1816,45 @@ final class Holder {
         fields.put("uid", Integer.toString(Host.uid()));
         fields.put("time-namespace", Host.namespace("time"));
         fields.put("process-1", Host.isProcess1() ? "yes" : "no");
-        fields.put("cgroup-namespace", Host.namespace("cgroup"));
-        String cgroup = Processes.cgroup("self");
-        fields.put("cgroup", cgroup.equals(wellFormed(cgroup)) ? cgroup : "");
-        String ancestors = Processes.ancestors();
-        if (ancestors != null) {
-            fields.put("ancestors", ancestors);
+        return new Holder(fields, null);
+    }
+
+    /**
+     * What this process runs in: control groups and ancestors. Read when it is first needed, which is when the command
+     * runs already: only processes of a command can be told by it.
+     */
+    private synchronized Map<String, String> surroundings() {
+        if (surroundings == null) {
+            Map<String, String> read = new LinkedHashMap<>();
+            read.put(CGROUP_NAMESPACE, Host.namespace("cgroup"));
+            String cgroup = Processes.cgroup("self");
+            read.put(CGROUP, cgroup.equals(wellFormed(cgroup)) ? cgroup : "");
+            String ancestors = Processes.ancestors();
+            if (ancestors != null) {
+                read.put(ANCESTORS, ancestors);
+            }
+            surroundings = read;
         }
-        return new Holder(fields);
+        return surroundings;
     }
 
     /** @param inode the file's that it is written into */
     String text(long inode) {
-        StringBuilder text = new StringBuilder(MAGIC);
+        return lines(new StringBuilder(MAGIC), fields).append("inode=").append(inode).append('\n').toString();
+    }
+
+    /** What is added when the command runs. */
+    String commandText(Processes.Entry command) {
+        return lines(new StringBuilder("command-pid=" + command.id().pid() + "\ncommand-start=" + command.id().start()
+            + "\ncommand-session=" + command.session() + "\ncommand-group=" + command.group() + "\n"), surroundings())
+            .toString();
+    }
+
+    private static StringBuilder lines(StringBuilder text, Map<String, String> fields) {
         for (Map.Entry<String, String> field : fields.entrySet()) {
             text.append(field.getKey()).append('=').append(field.getValue()).append('\n');
         }
-        return text.append("inode=").append(inode).append('\n').toString();
-    }
-
-    static String commandText(Processes.Entry command) {
-        return "command-pid=" + command.id().pid() + "\ncommand-start=" + command.id().start() + "\ncommand-session="
-            + command.session() + "\ncommand-group=" + command.group() + "\n";
+        return text;
     }
 
     /** Adds the run's id to the environment of its command; those of the runs around it stay findable. */
@@ -1867,7 +1896,7 @@ final class Holder {
             fields.putIfAbsent(text.substring(line, equals), text.substring(equals + 1, end));
         }
         try {
-            Holder holder = new Holder(fields);
+            Holder holder = new Holder(fields, fields);
             return holder.isWellFormed() ? holder : null;
         } catch (NumberFormatException e) {
             return null;
@@ -1998,17 +2027,18 @@ final class Holder {
 
     /** As {@link Processes#cgroup} has it, or "" when it is not known or is seen differently from here. */
     String cgroup() {
-        return Host.namespace("cgroup").equals(fields.get("cgroup-namespace")) ? fields.getOrDefault("cgroup", "") : "";
+        Map<String, String> read = surroundings();
+        return Host.namespace("cgroup").equals(read.get(CGROUP_NAMESPACE)) ? read.getOrDefault(CGROUP, "") : "";
     }
 
     /** Whether all processes above it are recorded. */
     boolean hasAncestors() {
-        return fields.containsKey("ancestors");
+        return surroundings().containsKey(ANCESTORS);
     }
 
     /** Whether the process was above it. */
     boolean isAncestor(ProcessId id) {
-        return ("," + fields.get("ancestors") + ",").contains("," + id.pid() + ":" + id.start() + ",");
+        return ("," + surroundings().get(ANCESTORS) + ",").contains("," + id.pid() + ":" + id.start() + ",");
     }
 
     /** How long it has been running, by its own clock, for messages. */
@@ -3065,7 +3095,7 @@ final class Processes {
                 return null;
             }
             // field 3, the state, is the first behind the name; a split by one character needs no regular expression
-            String[] fields = stat.substring(close + 2).split(" ");
+            String[] fields = stat.substring(close + 2).split(" ", 22 - 3 + 2);
             String state = fields[0];
             boolean kernelThread = (Long.parseLong(fields[9 - 3]) & KERNEL_THREAD) != 0;
             boolean lastThread = Long.parseLong(fields[20 - 3]) <= 1;
@@ -3376,6 +3406,8 @@ final class Host {
     private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
     private static final String STATUS = firstLine("/proc/self/status", "");
     private static final int UID = STATUS.isEmpty() ? homeOwner() : (int) number(STATUS, "Uid", 1);
+    /** This process's pid in each namespace from that of /proc to its own, a tab before each. */
+    private static final String PIDS = line(STATUS, "NSpid");
     private static final String STAT = "/proc/stat";
     private static final int MAX_STAT = 1 << 20;
 
@@ -3413,16 +3445,12 @@ final class Host {
 
     /** Whether this is process 1 of its pid namespace, whatever namespace /proc is of. */
     static boolean isProcess1() {
-        long own = Processes.self().pid();
-        for (int i = 0; number(STATUS, "NSpid", i) >= 0; i++) {
-            own = number(STATUS, "NSpid", i);
-        }
-        return own == 1;
+        return PIDS.isEmpty() ? Processes.self().pid() == 1 : PIDS.endsWith("\t1");
     }
 
     /** The namespace of the pids that /proc shows; "" when it is not this process's own. */
     static String pidNamespace() {
-        return number(STATUS, "NSpid", 1) >= 0 ? "" : namespace("pid");
+        return PIDS.lastIndexOf('\t') > 0 ? "" : namespace("pid");
     }
 
     /** Its identity, see namespaces(7); "" when it cannot be told, or the system has none. */
@@ -3447,13 +3475,14 @@ final class Host {
 
     /** The index-th number in a line of a process's status, see proc(5); -1 when it has none. */
     static long number(String status, String name, int index) {
-        int line = status.indexOf("\n" + name + ":\t");
-        if (line < 0) {
-            return -1;
-        }
-        String[] numbers = status.substring(line + name.length() + 3, (status + "\n").indexOf('\n', line + 1))
-            .split("\t");
-        return index < numbers.length ? Long.parseLong(numbers[index]) : -1;
+        String[] numbers = line(status, name).split("\t");
+        return index + 1 < numbers.length ? Long.parseLong(numbers[index + 1]) : -1;
+    }
+
+    private static String line(String status, String name) {
+        int line = status.indexOf("\n" + name + ":");
+        int end = line < 0 ? -1 : status.indexOf('\n', line + 1);
+        return line < 0 ? "" : status.substring(line + name.length() + 2, end < 0 ? status.length() : end);
     }
 
     /**
@@ -5392,6 +5421,15 @@ record FileStatus(String kind, int uid, int links, long inode, Object key) {
                 throw new NotDirectoryException(path.getParent().toString());
             }
             throw e;
+        }
+    }
+
+    /** Device and inode of what is at the path, with less work; null when nothing is or the system has none. */
+    static Object key(Path path) throws IOException {
+        try {
+            return Files.readAttributes(path, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS).fileKey();
+        } catch (NoSuchFileException e) {
+            return null;
         }
     }
 
