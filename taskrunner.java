@@ -594,9 +594,11 @@ final class Execution {
     private TaskException notKilled(List<ProcessId> remaining) {
         StringBuilder which = new StringBuilder();
         for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
-            String user = Processes.signal(remaining.get(i), true) ? null : Processes.user(remaining.get(i));
-            which.append(i == 0 ? "" : ", ").append("pid ").append(remaining.get(i).pid()).append(user == null
-                ? " (survived SIGKILL: blocked in the kernel?)" : " (it belongs to " + user + ": EPERM)");
+            ProcessId id = remaining.get(i);
+            String why = !tree.contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
+                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
+                : "it belongs to " + Processes.user(id) + ": EPERM";
+            which.append(i == 0 ? "" : ", ").append("pid ").append(id.pid()).append(" (").append(why).append(')');
         }
         return TaskException.io("cannot kill " + which + "; lock file " + request.task.lockFile() + " is kept; look: ps"
             + " -o pid,user,stat,wchan:20,args -p " + Text.list(ProcessTree.pids(remaining)), null);
@@ -624,7 +626,7 @@ final class Execution {
             throw TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e);
         } catch (OutOfMemoryError e) {
             // a JVM that cannot start its reaper thread throws after the fork: the child lives already
-            tree = ProcessTree.ofChildren(holder);
+            tree = ProcessTree.ofLastChild(holder);
             List<ProcessId> remaining = tree.terminate(Duration.ZERO);
             keepLockUnlessGone(remaining);
             throw remaining.isEmpty() ? TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e)
@@ -2521,6 +2523,8 @@ final class ProcessTree {
     /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
     private static final int PID_HALF_RANGE = 16384;
     private static final int MAX_DEPTH = 1000;
+    /** As many as before a lock file is judged to be in an unknown state. */
+    private static final int MAX_LOOKS = 8;
     private final Processes.Entry command;
     private final ProcessId root;
     private final Holder holder;
@@ -2573,15 +2577,16 @@ final class ProcessTree {
         }
     }
 
-    /** The children of this process, whichever they are. */
-    static ProcessTree ofChildren(Holder holder) {
-        ProcessTree tree = new ProcessTree(null, holder);
+    /** What was forked last by this process, which does not know its pid. */
+    static ProcessTree ofLastChild(Holder holder) {
+        Processes.Entry last = null;
         for (Processes.Entry process : Processes.all().values()) {
-            if (process.parent() == Processes.self().pid()) {
-                tree.members.put(process.id(), new Member());
+            if (process.parent() == Processes.self().pid()
+                    && (last == null || process.id().start() >= last.id().start())) {
+                last = process;
             }
         }
-        return tree;
+        return new ProcessTree(last, holder);
     }
 
     /** As it was when it started; null for a run that a record names. */
@@ -2616,7 +2621,7 @@ final class ProcessTree {
      * Sends SIGTERM to all, SIGKILL after the given time, until two looks in a row find none. The monitor is held
      * throughout: a second caller waits for the same end.
      *
-     * @return those that cannot be killed
+     * @return those that cannot be killed, or else those that may be of the run, which are not signalled
      */
     synchronized List<ProcessId> terminate(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
@@ -2626,8 +2631,9 @@ final class ProcessTree {
         while (true) {
             killing |= escalated || System.nanoTime() - killAt >= 0;
             List<ProcessId> alive = signalAll();
-            if (alive.isEmpty() && gone) {
-                return alive;
+            List<ProcessId> untold = alive.isEmpty() && gone ? untold() : null;
+            if (untold != null) {
+                return untold;
             }
             if (killing && areUnkillable(alive)) {
                 escalated = true;
@@ -2643,6 +2649,35 @@ final class ProcessTree {
                 escalated = true;
             }
         }
+    }
+
+    /** Those of which it cannot be told, also after some looks, and so no members; null when a member was found. */
+    private List<ProcessId> untold() {
+        List<ProcessId> untold = new ArrayList<>();
+        Backoff backoff = new Backoff(5, 40);
+        for (int looks = 0; looks < MAX_LOOKS && (looks == 0 || !untold.isEmpty() && backoff.pause()); looks++) {
+            try {
+                Map<Long, Processes.Entry> all = Processes.all();
+                List<Long> hidden = new ArrayList<>();
+                if (!alive(all, hidden).isEmpty()) {
+                    return null;
+                }
+                untold.clear();
+                for (long pid : hidden) {
+                    // what came later was not forked by any that was a member
+                    if (earlier.contains(all.get(pid).id())) {
+                        untold.add(all.get(pid).id());
+                    }
+                }
+            } catch (UncheckedIOException | OutOfMemoryError e) {
+                return null;
+            }
+        }
+        return untold;
+    }
+
+    boolean contains(ProcessId id) {
+        return members.containsKey(id);
     }
 
     /**
@@ -2718,7 +2753,8 @@ final class ProcessTree {
     private boolean isCandidate(Processes.Entry process) {
         ProcessId id = process.id();
         return !process.dead() && !members.containsKey(id) && !id.equals(Processes.self())
-            && (holder == null || id.start() >= holder.process().start());
+            && (holder == null || id.start() >= holder.process().start())
+            && (command == null || id.start() >= command.id().start());
     }
 
     /** Signals the members, parents first, which is the order in which they were found. */
@@ -2754,7 +2790,8 @@ final class ProcessTree {
                 : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
         }
         if (member.nestedIn == null) {
-            member.nestedIn = parent == null && !process.id().equals(root) ? strayFrom(process, all) : nestedIn(entry, all);
+            member.nestedIn = parent == null && !process.id().equals(root) ? strayFrom(process, all)
+                : nestedIn(entry, all);
         }
         return !member.spared && !isAlive(member.nestedIn, all);
     }
@@ -3182,7 +3219,8 @@ final class Processes {
     private static Belongs belongsTo(Entry process, String runId) {
         try {
             String environment = environment(process);
-            return environment.length() > MAX_ENVIRONMENT + 2 ? Belongs.HIDDEN : carries(environment, runId) ? Belongs.YES
+            return environment.length() > MAX_ENVIRONMENT + 2 ? Belongs.HIDDEN
+                : carries(environment, runId) ? Belongs.YES
                 : isEnvironment(environment) ? Belongs.NO : Belongs.OVERWRITTEN;
         } catch (IOException | OutOfMemoryError e) {
             // not readable by this user, or ending (ESRCH, while its state is still R)

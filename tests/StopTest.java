@@ -188,6 +188,20 @@ class StopTest extends TaskTest {
     }
 
     @Test
+    void whatMayBeOfTheRunAndCannotBeToldKeepsTheLock() throws IOException {
+        shell("cp \"$(command -v setpriv)\" become && chmod 4755 become");
+        Running running = task.start(task.request("(setsid ./become --reuid=0 --regid=0 --clear-groups sh -c"
+            + " 'echo $$ > root; exec sleep 300' &); until [ -s root ]; do sleep 0.05; done; touch started;"
+            + " sleep 300").asNobody());
+        running.signal("TERM");
+        String pid = Program.read(directory.resolve("root")).strip();
+        running.result().exitedWith(74).errContains("pid " + pid + " (it may be of the run, and belongs to root)")
+            .errContains("lock file " + task.lock + " is kept");
+        assertTrue(Files.exists(task.lock));
+        Program.signal(Long.parseLong(pid), "KILL");
+    }
+
+    @Test
     void theOutOfMemoryKillerIsNamed() throws IOException {
         // the kernel's own file, as a directory of the test's in its place
         String mount = "c=$(sed -n 's/^0:://p' /proc/self/cgroup); mkdir -p cg\"$c\";"
