@@ -431,7 +431,8 @@ final class Execution {
     private boolean replace(LockState lockState) {
         Holder other = lockState.holder();
         boolean held = lockState.kind() == LockState.Kind.HELD;
-        ProcessTree run = Holder.isAround(other) ? null : StaleCheck.run(lockState);
+        boolean isOwn = other != null && other.process().equals(Processes.self()) || Holder.isAround(other);
+        ProcessTree run = isOwn ? null : StaleCheck.run(lockState);
         if (run == null) {
             return false;
         }
@@ -4631,7 +4632,7 @@ final class Picocli {
         ParseResult used = parsed.hasSubcommand() ? parsed.subcommand() : parsed;
         CommandLine usedCli = used.commandSpec().commandLine();
         if (used.isUsageHelpRequested()) {
-            usedCli.usage(System.out);
+            usedCli.setUsageHelpWidth(terminalWidth()).usage(System.out);
             return null;
         }
         if (used.isVersionHelpRequested()) {
@@ -4698,8 +4699,21 @@ final class Picocli {
     }
 
     static void usage(List<Command> commands, String name, PrintWriter out) {
-        CommandLine cli = commandLine(commands);
+        CommandLine cli = commandLine(commands).setUsageHelpWidth(terminalWidth());
         (cli.getSubcommands().containsKey(name) ? cli.getSubcommands().get(name) : cli).usage(out);
+    }
+
+    /** The columns of the terminal, at least 55, which picocli needs; 80 without one. */
+    private static int terminalWidth() {
+        try {
+            Process stty = new ProcessBuilder("/bin/sh", "-c", "stty size </dev/tty")
+                .redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            int columns = Integer.parseInt(new String(stty.getInputStream().readAllBytes(),
+                StandardCharsets.US_ASCII).strip().split(" ")[1]);
+            return columns == 0 ? 80 : Math.max(55, columns);
+        } catch (IOException | RuntimeException e) {
+            return 80;
+        }
     }
 
     /** A completion script for bash. */
@@ -4720,7 +4734,7 @@ final class Picocli {
         CommandSpec spec = CommandSpec.create().name(command.name());
         spec.usageMessage().header(command.purpose()).synopsisHeading("%nUsage: ")
             .customSynopsis(command.synopsis().toArray(new String[0])).footer(command.details().toArray(new String[0]))
-            .autoWidth(true).longOptionsMaxWidth(32).sortOptions(false)
+            .longOptionsMaxWidth(32).sortOptions(false)
             .optionListHeading("%n").commandListHeading("%nCommands:%n");
         spec.addOption(OptionSpec.builder("-h", "--help").usageHelp(true).description("show this help").build());
         spec.addOption(OptionSpec.builder("--version").versionHelp(true).description("show the version").build());

@@ -127,7 +127,7 @@ class MetricsTest extends TaskTest {
         assertEquals(List.of(1.0, 3.0, 3.0, 1.0, 75.0), List.of(sample(file, "running{"), sample(file, "contentions{"),
             sample(file, "contentions_total{"), sample(file, "reports_total{"), sample(file, "last_exit_status{")));
         task.finish(holder);
-        task.request("i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done", metrics).run().exitedWith(0);
+        task.request("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done", metrics).run().exitedWith(0);
         assertEquals(List.of(0.0, 0.0, 2.0, 1.0, 0.0), List.of(sample(file, "running{"), sample(file, "contentions{"),
             sample(file, "runs_total{outcome=\"succeeded\","), sample(file, "runs_total{outcome=\"failed\","),
             sample(file, "runs_total{outcome=\"timeout\",")));
