@@ -4139,7 +4139,8 @@ final class Options {
 
     static final Command STATUS = new Command("status",
         "Tells who holds the lock, since when and in which state, and the counter.",
-        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json | --nagios]"), null,
+        List.of("taskrunner status --lockfile FILE [--threshold N --counter-file FILE]",
+            "                         [--json | --nagios]"), null,
         List.of(new Option("--lockfile", "FILE", null, "the lock file"),
             new Option("--threshold", "N", null, "the task's threshold"),
             new Option("--counter-file", "FILE", null, "the task's counter file"),

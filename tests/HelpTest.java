@@ -108,8 +108,8 @@ class HelpTest extends TaskTest {
     static final String STATUS_HELP = """
         Tells who holds the lock, since when and in which state, and the counter.
 
-        Usage: taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json |
-        --nagios]
+        Usage: taskrunner status --lockfile FILE [--threshold N --counter-file FILE]
+                                 [--json | --nagios]
 
           -h, --help                show this help
               --version             show the version
