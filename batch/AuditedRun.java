@@ -82,7 +82,9 @@ final class AuditedRun {
         return outcome.message(row.command());
     }
 
-    /** Runs the job execution that was written with the id, and writes how it ended; returns the process's exit status. */
+    /**
+     * Runs the job execution that was written with the id, and writes how it ended; returns the process's exit status.
+     */
     int run(JobRunner jobRunner, long executionId) {
         runner = jobRunner;
         id = executionId;
@@ -126,8 +128,8 @@ final class AuditedRun {
     }
 
     /**
-     * A failure is told at the Nth in a row of the task, then no more until a success, which is told too. Where the history
-     * cannot be asked each failure is.
+     * A failure is told at the Nth in a row of the task, then no more until a success, which is told too. Where the
+     * history cannot be asked each failure is.
      */
     private List<Execution.Notice> notices(boolean asksHistory) {
         Outcome outcome = execution.outcome();
@@ -172,7 +174,8 @@ final class AuditedRun {
         } catch (IOException e) {
             ResultRow result = ended.result();
             say(why.getMessage() + "; nor can the outcome be kept in a file: "
-                + Text.reason(e) + "; job execution " + id + " ended " + result.batchStatus() + ", " + result.exitStatus()
+                + Text.reason(e) + "; job execution " + id + " ended " + result.batchStatus() + ", "
+                + result.exitStatus()
                 + " at " + result.endTime() + ", but its row will say LOST");
             return null;
         }
@@ -227,8 +230,8 @@ final class AuditedRun {
     }
 
     /**
-     * Runs the command with its output through pipes, to this process's own and into the output file. Before it starts, the
-     * repository is told: when that cannot be done in time, the end makes up for it.
+     * Runs the command with its output through pipes, to this process's own and into the output file. Before it starts,
+     * the repository is told: when that cannot be done in time, the end makes up for it.
      */
     void runCommand() {
         try {

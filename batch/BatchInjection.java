@@ -7,8 +7,8 @@ import jakarta.enterprise.inject.spi.InjectionPoint;
 import org.jberet.creation.BatchBeanProducer;
 
 /**
- * What artifacts may have injected: the contexts, and batch properties that are text. JBeret's own extension would offer properties of
- * thirty types and three scopes, at the price of a bean each at every start.
+ * What artifacts may have injected: the contexts, and batch properties that are text. JBeret's own extension would
+ * offer properties of thirty types and three scopes, at the price of a bean each at every start.
  */
 @Dependent
 public class BatchInjection {

@@ -17,8 +17,9 @@ import org.jboss.weld.environment.deployment.WeldDeployment;
 import org.jboss.weld.environment.deployment.WeldResourceLoader;
 
 /**
- * The job's artifacts as CDI beans of Weld. It starts on a thread of its own, while the database is opened and the job is read, and
- * with the artifacts alone: no discovery, no portable extensions, no {@code WeldContainer} with its proxies and events.
+ * The job's artifacts as CDI beans of Weld. It starts on a thread of its own, while the database is opened and the job
+ * is read, and with the artifacts alone: no discovery, no portable extensions, no {@code WeldContainer} with its
+ * proxies and events.
  */
 final class Beans extends AbstractArtifactFactory {
     private final CompletableFuture<BeanManager> manager = new CompletableFuture<>();
@@ -43,10 +44,12 @@ final class Beans extends AbstractArtifactFactory {
         System.setProperty("org.jboss.weld.executor.threadPoolType", "NONE");
         List<Class<?>> classes = new ArrayList<>(artifacts);
         classes.add(BatchInjection.class);
-        WeldBeanDeploymentArchive archive = new WeldBeanDeploymentArchive("taskrunner", Set.of(), null, BeansXml.EMPTY_BEANS_XML, Set.of(),
+        WeldBeanDeploymentArchive archive = new WeldBeanDeploymentArchive("taskrunner", Set.of(), null,
+            BeansXml.EMPTY_BEANS_XML, Set.of(),
             classes);
         CDI11Bootstrap weld = new WeldBootstrap();
-        weld.startContainer("taskrunner", Environments.SE, new WeldDeployment(new WeldResourceLoader(), weld, new HashSet<>(Set.of(archive)),
+        weld.startContainer("taskrunner", Environments.SE,
+            new WeldDeployment(new WeldResourceLoader(), weld, new HashSet<>(Set.of(archive)),
             List.of()));
         weld.startInitialization().deployBeans().validateBeans().endInitialization();
         return weld.getManager(archive);
@@ -59,7 +62,8 @@ final class Beans extends AbstractArtifactFactory {
     @Override
     public Object create(String name, Class<?> type, ClassLoader classLoader) {
         Bean<?> bean = findBean(name, manager(), classLoader);
-        return bean == null ? null : manager().getReference(bean, bean.getBeanClass(), manager().createCreationalContext(bean));
+        return bean == null ? null : manager()
+            .getReference(bean, bean.getBeanClass(), manager().createCreationalContext(bean));
     }
 
     @Override

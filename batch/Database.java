@@ -88,7 +88,8 @@ sealed interface Database permits Sqlite, Postgres {
     void shrink(Connection connection) throws SQLException;
 
     /**
-     * @param text {@code jdbc:postgresql://…} or {@code jdbc:sqlite:FILE}; null or empty: the SQLite database in the state
+     * @param text {@code jdbc:postgresql://…} or {@code jdbc:sqlite:FILE}; null or empty: the SQLite database in the
+     *     state
      *     directory
      * @param environment variables as libpq has them (PGHOST, PGUSER, PGPASSFILE, PGSERVICE, …), XDG_STATE_HOME
      */
@@ -127,13 +128,18 @@ sealed interface Database permits Sqlite, Postgres {
             asParameter |= parameter.contains("=") && (name.contains("pass") || name.contains("pwd"));
         }
         if (inAuthority || asParameter || url.contains(";")) {
-            throw new RepositoryException(RepositoryException.USAGE, "--repository: no credentials in the URL, every user of"
-                + " this machine can read them there; put the password into ~/.pgpass or PGPASSWORD, the user into PGUSER or"
+            throw new RepositoryException(RepositoryException.USAGE,
+                "--repository: no credentials in the URL, every user of"
+                + " this machine can read them there; put the password into ~/.pgpass or PGPASSWORD, the user into"
+                + " PGUSER or"
                 + " ?user=");
         }
     }
 
-    /** {@code ${XDG_STATE_HOME:-~/.local/state}/taskrunner}; the XDG base directory specification wants an absolute path. */
+    /**
+     * {@code ${XDG_STATE_HOME:-~/.local/state}/taskrunner}; the XDG base directory specification wants an absolute
+     * path.
+     */
     static Path stateDirectory(Map<String, String> environment) throws TaskException {
         String state = environment.get("XDG_STATE_HOME");
         Path base = state != null && state.startsWith("/") ? Path.of(state)
@@ -167,7 +173,8 @@ sealed interface Database permits Sqlite, Postgres {
 
     static FileAttribute<?>[] permissions(String permissions) {
         return FileSystems.getDefault().supportedFileAttributeViews().contains("posix")
-            ? new FileAttribute<?>[] {PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(permissions))}
+            ? new FileAttribute<?>[] {
+                PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(permissions))}
             : new FileAttribute<?>[0];
     }
 }

@@ -11,7 +11,8 @@ final class Form {
         StringBuilder form = new StringBuilder();
         values.forEach((name, value) -> {
             if (value != null) {
-                form.append(form.length() == 0 ? "" : "&").append(encode(name)).append('=').append(encode(value.toString()));
+                form.append(form.length() == 0 ? "" : "&").append(encode(name)).append('=')
+                    .append(encode(value.toString()));
             }
         });
         return form.toString();

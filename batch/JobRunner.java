@@ -17,11 +17,11 @@ import org.jberet.tools.MetaInfBatchJobsJobXmlResolver;
 import org.jberet.tx.LocalTransactionManager;
 
 /**
- * Runs one execution of the job on JBeret SE, on the thread of its caller: there is nothing to wait for that could never come, as
- * JBeret's own latch does when its last update fails.
+ * Runs one execution of the job on JBeret SE, on the thread of its caller: there is nothing to wait for that could
+ * never come, as JBeret's own latch does when its last update fails.
  *
- * <p>In memory: {@link Repository} writes JBeret's tables. A restart runs as a first execution does, since every step allows it and
- * the lock comes first.
+ * <p>In memory: {@link Repository} writes JBeret's tables. A restart runs as a first execution does, since every step
+ * allows it and the lock comes first.
  */
 final class JobRunner {
     static final String JOB = "taskrunner";

@@ -24,13 +24,16 @@ final class Operations {
                 throw refused("job execution " + id + " is " + request.user() + "'s: stop it as that user");
             }
             resume(runner);
-            String who = "job execution " + id + ", pid " + runner.pid() + ", running: " + Text.oneLine(request.command());
-            System.err.println(taskrunnerbatch.NAME + ": waiting for up to " + Text.duration(wait.toMillis()) + " for " + who);
+            String who = "job execution " + id + ", pid " + runner.pid() + ", running: "
+                + Text.oneLine(request.command());
+            System.err.println(taskrunnerbatch.NAME + ": waiting for up to " + Text.duration(wait.toMillis()) + " for "
+                + who);
             long deadline = System.nanoTime() + wait.toNanos();
             for (Backoff backoff = new Backoff(10, MAX_BACKOFF_MILLIS); Processes.lives(runner);) {
                 if (System.nanoTime() >= deadline || !backoff.pause()) {
                     throw new TaskException(ExitStatus.THRESHOLD, "SIGTERM was sent, but after "
-                        + Text.duration(wait.toMillis()) + " it has not ended: " + who + "; see what it waits for: ps -o"
+                        + Text.duration(wait.toMillis()) + " it has not ended: " + who
+                        + "; see what it waits for: ps -o"
                         + " pid,stat,wchan:20,args -p " + runner.pid(), null);
                 }
             }
@@ -95,7 +98,8 @@ final class Operations {
             taskrunnerbatch.reconcile(repository);
             ExecutionRow row = taskrunnerbatch.find(repository, id);
             if (!row.isUnfinished()) {
-                throw refused("job execution " + id + " has ended already: " + row.batchStatus() + ", " + row.exitStatus());
+                throw refused("job execution " + id + " has ended already: " + row.batchStatus() + ", "
+                    + row.exitStatus());
             }
             if (Reconciliation.isVisiblyAlive(row.request()) || isHeld(row.request())) {
                 throw refused("job execution " + id + " is alive, pid " + row.request().pid() + ": end it with: "

@@ -22,10 +22,11 @@ import java.util.function.BooleanSupplier;
 import java.util.regex.Pattern;
 
 /**
- * What a command prints: passed on as it comes, and kept in a file, of which no more than the first and the last half of the limit.
+ * What a command prints: passed on as it comes, and kept in a file, of which no more than the first and the last half
+ * of the limit.
  *
- * <p>While the command runs, what exceeds the first half goes in turn to two files beside it, so that a runner that is killed leaves
- * the beginning and the latest output; {@link #close} makes one file of them.
+ * <p>While the command runs, what exceeds the first half goes in turn to two files beside it, so that a runner that is
+ * killed leaves the beginning and the latest output; {@link #close} makes one file of them.
  */
 final class OutputFile implements Execution.Output {
     /** How long a background process that goes on printing may keep the end of the command waiting, in milliseconds. */
@@ -58,7 +59,11 @@ final class OutputFile implements Execution.Output {
     /** Whose line is not complete yet, or null. */
     private Pump unfinished;
 
-    /** @param path null: nothing is kept @param limit bytes that are kept, at least 2 @param redaction what is masked in the lines that are kept, or null */
+    /**
+     * @param path null: nothing is kept
+     * @param limit bytes that are kept, at least 2
+     * @param redaction what is masked in the lines that are kept, or null
+     */
     OutputFile(Path path, long limit, Redaction redaction, Log log) {
         this.path = path;
         this.closed = path == null;
@@ -68,9 +73,12 @@ final class OutputFile implements Execution.Output {
         this.onePipe = log.isQuiet() || isOnePlace();
     }
 
-    /** Where the output of a run of this user is kept on this host; null without a home, or when that is no run's id. */
+    /**
+     * Where the output of a run of this user is kept on this host; null without a home, or when that is no run's id.
+     */
     static Path of(Path stateDirectory, String runId) {
-        return stateDirectory != null && RUN_ID.matcher(runId).matches() ? stateDirectory.resolve("output").resolve(runId + ".log") : null;
+        return stateDirectory != null && RUN_ID.matcher(runId).matches()
+            ? stateDirectory.resolve("output").resolve(runId + ".log") : null;
     }
 
     /** What is missing of the output, or null. */
@@ -141,7 +149,10 @@ final class OutputFile implements Execution.Output {
         }
     }
 
-    /** Waits as long as the command itself would for who reads its output, but no longer than a second for a background process. */
+    /**
+     * Waits as long as the command itself would for who reads its output, but no longer than a second for a background
+     * process.
+     */
     @Override
     public void ended(BooleanSupplier hurry) {
         long left = MAX_DRAIN_MILLIS * 1_000_000L;
@@ -190,7 +201,8 @@ final class OutputFile implements Execution.Output {
                 int n = read(buffer);
                 reads++;
                 if (n < 0) {
-                    // when the process ends, the JDK may take the last bytes and offer them only after the pipe's end was seen
+                    // when the process ends, the JDK may take the last bytes and offer them only after the pipe's end
+                    // was seen
                     ends++;
                     continue;
                 }
@@ -350,7 +362,8 @@ final class OutputFile implements Execution.Output {
         long before = size(before());
         long skipped = Math.max(0, before + latest - half);
         if (before + latest > 0) {
-            try (FileChannel whole = FileChannel.open(path, Set.of(StandardOpenOption.WRITE, StandardOpenOption.APPEND))) {
+            try (FileChannel whole = FileChannel.open(path,
+                Set.of(StandardOpenOption.WRITE, StandardOpenOption.APPEND))) {
                 if (skipped + leftOut > 0) {
                     whole.write(ByteBuffer.wrap(gap(skipped + leftOut).getBytes(StandardCharsets.UTF_8)));
                 }

@@ -31,15 +31,20 @@ import org.postgresql.PGConnection;
 record Postgres(String url, Properties settings, Path stateDirectory) implements Database {
     static final String PREFIX = "jdbc:postgresql:";
     private static final int MAX_WAIT_SECONDS = 10;
-    private static final Set<String> TRANSIENT = Set.of("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03");
+    private static final Set<String> TRANSIENT = Set.of("40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02",
+        "57P03");
     private static final Pattern URL = Pattern.compile("jdbc:postgresql:(?://([^/?]*)/?)?([^?]*)(?:\\?(.*))?");
     private static final Pattern HOST = Pattern.compile("(\\[[^]]*]|[^:]*)(?::([0-9]+))?");
-    /** Variables of libpq (https://www.postgresql.org/docs/current/libpq-envars.html) and what the driver calls them. */
+    /**
+     * Variables of libpq (https://www.postgresql.org/docs/current/libpq-envars.html) and what the driver calls them.
+     */
     private static final Map<String, String> VARIABLES = Map.of("PGSSLMODE", "sslmode", "PGSSLROOTCERT", "sslrootcert",
-        "PGSSLCERT", "sslcert", "PGSSLKEY", "sslkey", "PGPASSWORD", "password", "PGOPTIONS", "options", "PGCHANNELBINDING",
+        "PGSSLCERT", "sslcert", "PGSSLKEY", "sslkey", "PGPASSWORD", "password", "PGOPTIONS", "options",
+        "PGCHANNELBINDING",
         "channelBinding", "PGGSSENCMODE", "gssEncMode", "PGKRBSRVNAME", "kerberosServerName");
     /** Of {@code PGTARGETSESSIONATTRS}. */
-    private static final Map<String, String> TARGETS = Map.of("any", "any", "read-write", "primary", "primary", "primary",
+    private static final Map<String, String> TARGETS = Map.of("any", "any", "read-write", "primary", "primary",
+        "primary",
         "read-only", "secondary", "standby", "secondary", "prefer-standby", "preferSecondary");
 
     static Postgres parse(String text, Map<String, String> environment) throws RepositoryException {
@@ -49,7 +54,8 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
                 "--repository: unsupported URL; use jdbc:postgresql://HOST/DATABASE");
         }
         Map<String, String> parameters = new LinkedHashMap<>();
-        for (String parameter : url.group(3) == null || url.group(3).isEmpty() ? new String[0] : url.group(3).split("&")) {
+        for (String parameter : url.group(3) == null || url.group(3).isEmpty() ? new String[0]
+            : url.group(3).split("&")) {
             String[] pair = parameter.split("=", 2);
             parameters.put(URLDecoder.decode(pair[0], StandardCharsets.UTF_8), pair.length == 1 ? "" : pair[1]);
         }
@@ -74,13 +80,15 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         StringBuilder query = new StringBuilder();
         parameters.forEach((name, value) -> query.append(query.length() == 0 ? '?' : '&')
             .append(URLEncoder.encode(name, StandardCharsets.UTF_8)).append('=').append(value));
-        String whole = hosts.isEmpty() ? PREFIX + (database.isEmpty() ? "//" : database) : PREFIX + "//" + hosts + "/" + database;
+        String whole = hosts.isEmpty() ? PREFIX + (database.isEmpty() ? "//" : database) : PREFIX + "//" + hosts + "/"
+            + database;
         return new Postgres(whole + query, settings, state(environment));
     }
 
     private static String hosts(String hosts, String ports) throws RepositoryException {
         if (hosts.startsWith("/")) {
-            throw new RepositoryException(RepositoryException.USAGE, "PGHOST is a directory of sockets, which cannot be used"
+            throw new RepositoryException(RepositoryException.USAGE,
+                "PGHOST is a directory of sockets, which cannot be used"
                 + " from Java: name the host in --repository");
         }
         String[] port = ports.split(",");
@@ -149,7 +157,8 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         try (Statement statement = connection.createStatement()) {
             statement.execute("SELECT set_config(name, value, false) FROM (VALUES"
                 + " ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),"
-                + " ('TimeZone', 'UTC'), ('lock_timeout', '" + seconds + "s'), ('statement_timeout', '" + seconds + "s'),"
+                + " ('TimeZone', 'UTC'), ('lock_timeout', '" + seconds + "s'), ('statement_timeout', '" + seconds
+                + "s'),"
                 + " ('idle_in_transaction_session_timeout', '60s'), ('synchronous_commit',"
                 + " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'"
                 + " ELSE current_setting('synchronous_commit') END)) AS setting (name, value)");
@@ -211,7 +220,8 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
 
     @Override
     public void lockInstance(Connection connection, long executionId) throws SQLException {
-        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 FROM job_instance WHERE jobinstanceid ="
+        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 FROM job_instance WHERE jobinstanceid"
+            + " ="
             + " (SELECT jobinstanceid FROM job_execution WHERE jobexecutionid = ?) FOR UPDATE")) {
             statement.setLong(1, executionId);
             statement.executeQuery();
@@ -295,15 +305,18 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         }
         String state = cause instanceof SQLException e && e.getSQLState() != null ? e.getSQLState() : "";
         return switch (state) {
-            case "28P01", "28000" -> "check user and password (PGUSER, PGPASSWORD or ~/.pgpass) and the server's pg_hba.conf";
+            case "28P01", "28000" -> "check user and password (PGUSER, PGPASSWORD or ~/.pgpass) and the server's"
+                + " pg_hba.conf";
             case "42501" -> "the role lacks a privilege: taskrunner-batch schema prints what to grant";
             case "3D000" -> "create the database: createdb -O OWNER NAME";
             case "25006" -> "it is a standby or read-only: name all hosts in the URL, and targetServerType=primary";
-            case "53300" -> "too many connections: raise max_connections or the limit of the role, or run fewer tasks at once";
+            case "53300" -> "too many connections: raise max_connections or the limit of the role, or run fewer tasks"
+                + " at once";
             case "53100" -> "the server's disk is full";
             case "55P03", "57014" -> "another session holds a lock: see pg_stat_activity and pg_locks";
             case "57P01", "57P02", "57P03" -> "the server is starting or shutting down: try again";
-            case "22021", "22P05" -> "the database's encoding cannot store it: create the database with ENCODING 'UTF8'";
+            case "22021", "22P05" -> "the database's encoding cannot store it: create the database with ENCODING"
+                + " 'UTF8'";
             case "40001", "40P01" -> "it met another transaction: try again";
             case "XX001", "XX002" -> "the database is damaged: restore it from a backup";
             default -> state.startsWith("08") ? "check that the server runs and that this host reaches it"

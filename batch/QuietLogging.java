@@ -4,8 +4,8 @@ import org.jboss.logging.Logger;
 import org.jboss.logging.LoggerProvider;
 
 /**
- * Keeps JBeret's and Weld's log lines and stack traces from users; what matters of them is in the outcome. With the system property
- * {@code taskrunner.verbose} they go to stderr. Without java.util.logging a start is quicker as well.
+ * Keeps JBeret's and Weld's log lines and stack traces from users; what matters of them is in the outcome. With the
+ * system property {@code taskrunner.verbose} they go to stderr. Without java.util.logging a start is quicker as well.
  */
 public final class QuietLogging implements LoggerProvider {
     private static final boolean VERBOSE = Boolean.getBoolean("taskrunner.verbose");

@@ -10,8 +10,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Ends the rows of executions whose runner is proven dead: KILLED where something proves that the run did not end by itself, else
- * LOST, until its outcome arrives from the spool that it may lie in.
+ * Ends the rows of executions whose runner is proven dead: KILLED where something proves that the run did not end by
+ * itself, else LOST, until its outcome arrives from the spool that it may lie in.
  */
 final class Reconciliation {
     /** PROC_PID_INIT_INO of Linux's include/linux/proc_ns.h: who is in it sees every process of the machine. */
@@ -25,8 +25,8 @@ final class Reconciliation {
     }
 
     /**
-     * The unfinished executions of the task whose lock a run has just acquired. A contender in flight is ended by nothing but the
-     * death of its own process.
+     * The unfinished executions of the task whose lock a run has just acquired. A contender in flight is ended by
+     * nothing but the death of its own process.
      *
      * @param acquirer the run's id
      * @param recovered the stale lock that it recovered, or null
@@ -59,7 +59,8 @@ final class Reconciliation {
             return repository.reconcile(row.id(), "FAILED", "KILLED", death) ? death : null;
         }
         if (death != null) {
-            repository.reconcile(row.id(), "FAILED", "LOST", death + "; its outcome was not delivered, it may lie in the"
+            repository.reconcile(row.id(), "FAILED", "LOST", death
+                + "; its outcome was not delivered, it may lie in the"
                 + " spool of " + run.user() + " on " + run.host());
         }
         return null;
@@ -80,7 +81,8 @@ final class Reconciliation {
 
     /** Whether an outcome that could not be delivered would be seen here. */
     private static boolean isOwn(RequestRow run) {
-        boolean here = run.host().equals(Host.name()) || isOfThisBoot(run) && run.pidNamespace().equals(Host.pidNamespace());
+        boolean here = run.host().equals(Host.name()) || isOfThisBoot(run)
+            && run.pidNamespace().equals(Host.pidNamespace());
         return here && run.user().equals(Requester.user());
     }
 
@@ -121,7 +123,10 @@ final class Reconciliation {
         return new ProcessId(run.pid(), run.pidStart());
     }
 
-    /** Looks for the process by the pid that its own pid namespace has for it: the last one of NSpid, see proc_pid_status(5). */
+    /**
+     * Looks for the process by the pid that its own pid namespace has for it: the last one of NSpid, see
+     * proc_pid_status(5).
+     */
     private static boolean livesInAContainer(ProcessId inside) throws IOException {
         String[] pids = new File("/proc").list();
         if (pids == null || !new File("/proc/1/stat").canRead()) {
@@ -138,7 +143,8 @@ final class Reconciliation {
 
     private static boolean isInside(String pid, ProcessId inside) throws IOException {
         try {
-            for (String line : Files.readString(Path.of("/proc", pid, "status"), StandardCharsets.ISO_8859_1).split("\n")) {
+            for (String line : Files.readString(Path.of("/proc", pid, "status"), StandardCharsets.ISO_8859_1)
+                .split("\n")) {
                 if (line.startsWith("NSpid:") && line.endsWith("\t" + inside.pid())) {
                     return Processes.lives(new ProcessId(Long.parseLong(pid), inside.start()));
                 }

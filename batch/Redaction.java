@@ -38,7 +38,8 @@ final class Redaction {
         } catch (OutOfTime e) {
             throw new Undecided("--redact takes too long for it; write the pattern without nested repetitions");
         } catch (StackOverflowError e) {
-            throw new Undecided("--redact needs too deep a stack for it; write the pattern without a group that repeats");
+            throw new Undecided("--redact needs too deep a stack for it; write the pattern without a group that"
+                + " repeats");
         }
     }
 

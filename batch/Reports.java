@@ -21,7 +21,8 @@ final class Reports {
     private static final int OUTPUT_LINES = 10;
     private static final int FOLLOW_MILLIS = 200;
     private static final Pattern STATUS = Pattern.compile("STARTING|STARTED|STOPPING|STOPPED|FAILED|COMPLETED|ABANDONED"
-        + "|SUCCEEDED|(EXIT|SIGNAL)_[0-9]{1,3}|TIMEOUT|CONTENDED|THRESHOLD_EXCEEDED|LOCK_ERROR|COUNTER_ERROR|KILLED|LOST"
+        + "|SUCCEEDED|(EXIT|SIGNAL)_[0-9]{1,3}|TIMEOUT|CONTENDED|THRESHOLD_EXCEEDED|LOCK_ERROR|COUNTER_ERROR|KILLED"
+        + "|LOST"
         + "|LOCK_LOST");
     private static final String[] COLUMNS = {"id", "task", "host", "user", "start", "duration", "status", "exit",
         "contentions"};

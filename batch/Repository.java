@@ -16,10 +16,10 @@ import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * The audit repository: one row per execution request, next to JBeret's tables. JBeret itself runs the job in memory; what it
- * would have written is written here, at three points of a run and each time in one transaction: when it is requested
- * ({@link #request}), when the command is about to start ({@link #acquired}) and when it has ended ({@link #end}). The last one
- * writes all that is known, so that the one before may be lost with the database.
+ * The audit repository: one row per execution request, next to JBeret's tables. JBeret itself runs the job in memory;
+ * what it would have written is written here, at three points of a run and each time in one transaction: when it is
+ * requested ({@link #request}), when the command is about to start ({@link #acquired}) and when it has ended ({@link
+ * #end}). The last one writes all that is known, so that the one before may be lost with the database.
  *
  * <p>For one thread. It holds a connection to a server only from a first statement to {@link #release}.
  */
@@ -185,7 +185,8 @@ final class Repository implements AutoCloseable {
     /** Writes that the execution has acquired the lock, and its steps so far. */
     void acquired(long execution, String time, List<StepRow> steps) throws RepositoryException {
         List<Sql> statements = new ArrayList<>();
-        statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time, execution));
+        statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time,
+            execution));
         statements.addAll(upserts(execution, steps));
         read(connection -> {
             database.write(connection, statements);
@@ -194,8 +195,8 @@ final class Repository implements AutoCloseable {
     }
 
     /**
-     * Writes how an execution ended, its steps too; where the repository has no row of it, as one that was put in the place of
-     * another, the request as well.
+     * Writes how an execution ended, its steps too; where the repository has no row of it, as one that was put in the
+     * place of another, the request as well.
      */
     void end(RequestRow request, ResultRow result, List<StepRow> steps) throws RepositoryException {
         Long known = find("a.run_id = ?", request.runId()).map(ExecutionRow::id).orElse(null);
@@ -232,8 +233,8 @@ final class Repository implements AutoCloseable {
     }
 
     /**
-     * Updates the rows of the steps that have not ended, as far as is known, then inserts those that are not there: in one
-     * statement, since JBeret tells their order by their ids.
+     * Updates the rows of the steps that have not ended, as far as is known, then inserts those that are not there: in
+     * one statement, since JBeret tells their order by their ids.
      */
     private List<Sql> upserts(long execution, List<StepRow> steps) {
         List<Sql> statements = new ArrayList<>();
@@ -270,7 +271,8 @@ final class Repository implements AutoCloseable {
 
     /** Executions that have not ended, oldest first. @param lockFile or null for all */
     List<ExecutionRow> unfinished(String lockFile) throws RepositoryException {
-        // the plus keeps SQLite from walking through all rows in their order instead of taking the index of the unfinished
+        // the plus keeps SQLite from walking through all rows in their order instead of taking the index of the
+        // unfinished
         String sql = SELECT + " WHERE a.end_time IS NULL" + (lockFile == null ? "" : " AND a.lock_file = ?")
             + " ORDER BY +a.job_execution_id";
         return lockFile == null ? select(sql) : select(sql, lockFile);
@@ -281,7 +283,8 @@ final class Repository implements AutoCloseable {
      *
      * @return false when it has ended meanwhile: nothing is changed then
      */
-    boolean reconcile(long execution, String batchStatus, String exitStatus, String evidence) throws RepositoryException {
+    boolean reconcile(long execution, String batchStatus, String exitStatus, String evidence)
+        throws RepositoryException {
         String time = time(Instant.now());
         return inTransaction(connection -> {
             if (new Sql("UPDATE taskrunner_execution SET end_time = ?, evidence = ? WHERE job_execution_id = ?"
@@ -290,15 +293,16 @@ final class Repository implements AutoCloseable {
             }
             database.write(connection, List.of(endJob(execution, batchStatus, exitStatus, time, ""),
                 new Sql("UPDATE step_execution SET batchstatus = ?, exitstatus = ?, endtime = " + database.toTimestamp()
-                    + " WHERE jobexecutionid = ? AND batchstatus IN " + Schema.UNFINISHED, batchStatus, exitStatus, time,
+                    + " WHERE jobexecutionid = ? AND batchstatus IN " + Schema.UNFINISHED, batchStatus, exitStatus,
+                    time,
                     execution)));
             return true;
         });
     }
 
     /**
-     * Sees to it that at most one restart of a job instance begins and none beside an execution that has not ended. The lock
-     * keeps it off those of this host, a look into the repository off those of the host that it comes from.
+     * Sees to it that at most one restart of a job instance begins and none beside an execution that has not ended. The
+     * lock keeps it off those of this host, a look into the repository off those of the host that it comes from.
      *
      * @param restarted the execution that is to be restarted, its instance's newest
      * @return its instance
@@ -326,7 +330,8 @@ final class Repository implements AutoCloseable {
         }
         for (Row live : new Sql("SELECT live.job_execution_id, live.host FROM taskrunner_execution a"
                 + " JOIN taskrunner_execution live ON live.lock_file = a.lock_file AND live.host = a.host"
-                + " WHERE a.job_execution_id = ? AND a.host <> ? AND live.acquired IS NOT NULL AND live.end_time IS NULL",
+                + " WHERE a.job_execution_id = ? AND a.host <> ? AND live.acquired IS NOT NULL AND live.end_time IS"
+                + " NULL",
                 restarted, host).rows(connection)) {
             throw refused("execution " + live.requiredNumber("job_execution_id") + " of the same task runs on host "
                 + live.required("host") + ", whose lock cannot be seen from here: restart " + restarted
@@ -352,11 +357,13 @@ final class Repository implements AutoCloseable {
         where(sql, values, "a.lock_file = ?", filter.lockFile());
         where(sql, values, "a.host = ?", filter.host());
         where(sql, values, "a.user_name = ?", filter.user());
-        where(sql, values, filter.status() != null && BATCH_STATUSES.contains(filter.status()) ? "j.batchstatus = ?" : "j.exitstatus = ?",
+        where(sql, values, filter.status() != null && BATCH_STATUSES.contains(filter.status()) ? "j.batchstatus = ?"
+            : "j.exitstatus = ?",
             filter.status());
         where(sql, values, "a.create_time >= ?", filter.since());
         where(sql, values, "a.create_time < ?", filter.until());
-        sql.append(" ORDER BY ").append(filter.status() == null ? "a.job_execution_id" : "j.jobexecutionid").append(" DESC");
+        sql.append(" ORDER BY ").append(filter.status() == null ? "a.job_execution_id" : "j.jobexecutionid")
+            .append(" DESC");
         if (filter.limit() > 0) {
             sql.append(" LIMIT ").append(filter.limit());
         }
@@ -374,9 +381,11 @@ final class Repository implements AutoCloseable {
 
     /** How many executions of the task have failed in a row before this one, up to the limit. */
     int failuresBefore(RequestRow request, int limit) throws RepositoryException {
-        List<Row> latest = read(connection -> new Sql("SELECT j.batchstatus FROM taskrunner_execution a JOIN job_execution j"
+        List<Row> latest = read(connection ->
+            new Sql("SELECT j.batchstatus FROM taskrunner_execution a JOIN job_execution j"
             + " ON j.jobexecutionid = a.job_execution_id WHERE a.lock_file = ? AND a.host = ? AND a.run_id <> ?"
-            + " AND a.create_time <= ? AND j.exitstatus NOT IN ('CONTENDED', 'THRESHOLD_EXCEEDED', 'STOPPED', 'ABANDONED')"
+            + " AND a.create_time <= ? AND j.exitstatus NOT IN ('CONTENDED', 'THRESHOLD_EXCEEDED', 'STOPPED',"
+            + " 'ABANDONED')"
             + " ORDER BY a.job_execution_id DESC LIMIT " + limit, request.lockFile(), request.host(), request.runId(),
             request.createTime()).rows(connection));
         int failures = 0;
@@ -457,7 +466,8 @@ final class Repository implements AutoCloseable {
     /** All tasks, each looked up in the index behind the one before: no matter how many executions they have. */
     private List<String> lockFiles() throws RepositoryException {
         String next = "(SELECT MIN(lock_file) FROM taskrunner_execution";
-        return read(connection -> new Sql("WITH RECURSIVE task (lock_file) AS (" + next.substring(1) + " UNION ALL SELECT "
+        return read(connection -> new Sql("WITH RECURSIVE task (lock_file) AS (" + next.substring(1)
+            + " UNION ALL SELECT "
             + next + " WHERE lock_file > task.lock_file) FROM task WHERE task.lock_file IS NOT NULL)"
             + " SELECT lock_file FROM task WHERE lock_file IS NOT NULL").rows(connection)).stream()
             .map(row -> row.required("lock_file")).toList();
@@ -482,14 +492,15 @@ final class Repository implements AutoCloseable {
     // Retention
 
     /**
-     * Deletes the job instances all of whose executions ended before the time, but keeps the newest executions of each task.
-     * In transactions of a thousand, so that runs are not kept waiting.
+     * Deletes the job instances all of whose executions ended before the time, but keeps the newest executions of each
+     * task. In transactions of a thousand, so that runs are not kept waiting.
      *
      * @param keep how many of each task (host and lock file) stay in any case
      * @return what this purge, and no other at the same time, has deleted
      */
     List<ExecutionRow> purge(String before, int keep) throws RepositoryException {
-        List<Row> candidates = read(connection -> new Sql("SELECT j.jobinstanceid FROM (SELECT job_execution_id, end_time,"
+        List<Row> candidates = read(connection ->
+            new Sql("SELECT j.jobinstanceid FROM (SELECT job_execution_id, end_time,"
             + " ROW_NUMBER() OVER (PARTITION BY host, lock_file ORDER BY job_execution_id DESC) AS rank_in_task"
             + " FROM taskrunner_execution) a JOIN job_execution j ON j.jobexecutionid = a.job_execution_id"
             + " GROUP BY j.jobinstanceid HAVING MIN(a.rank_in_task) > ? AND COUNT(a.end_time) = COUNT(*)"
@@ -577,7 +588,8 @@ final class Repository implements AutoCloseable {
             } catch (SQLException e) {
                 discard();
                 if (!database.isTransient(e) || System.nanoTime() >= deadline || !slept(pause)) {
-                    throw RepositoryException.unavailable(database, connection == null && id == null ? "cannot be opened"
+                    throw RepositoryException.unavailable(database, connection == null && id == null
+                        ? "cannot be opened"
                         : "cannot be used", e);
                 }
             }

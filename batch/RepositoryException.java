@@ -26,7 +26,8 @@ final class RepositoryException extends TaskException {
     }
 
     static RepositoryException unavailable(Database database, String what, Throwable cause) {
-        return new RepositoryException(UNAVAILABLE, "audit repository " + database + ": " + what + ": " + reason(cause) + "; "
+        return new RepositoryException(UNAVAILABLE, "audit repository " + database + ": " + what + ": " + reason(cause)
+            + "; "
             + database.remedy(cause), cause instanceof SQLException e && database.isRefusal(e), cause);
     }
 

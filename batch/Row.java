@@ -6,8 +6,8 @@ import java.util.Locale;
 import java.util.Map;
 
 /**
- * The values of a row by the names of its columns, in the audit repository as in a spool file. Each record below names its columns
- * once, in {@code columns()} for who writes it, and reads them again in {@code of()}.
+ * The values of a row by the names of its columns, in the audit repository as in a spool file. Each record below names
+ * its columns once, in {@code columns()} for who writes it, and reads them again in {@code of()}.
  */
 final class Row {
     private final Map<String, Object> values = new HashMap<>();
@@ -60,7 +60,8 @@ final class Row {
  * @param uid of the user, or null where there is none
  * @param login who logged in or used sudo to become the user, or null
  * @param machineId tells a restart of the host from another host of that name, or null
- * @param pidStart tells the runner from a later process with its pid; with boot id and pid namespace it proves the runner dead
+ * @param pidStart tells the runner from a later process with its pid; with boot id and pid namespace it proves the
+ *     runner dead
  * @param command byte for byte
  * @param options the other options by name, so that a restart repeats them
  * @param createTime UTC, ISO-8601, to the millisecond, as all times here
@@ -116,7 +117,8 @@ record RequestRow(String runId, String user, Long uid, String login, String host
  * @param holder who held the lock, or null
  * @param outputNote what is missing of the kept output, or null
  */
-record ResultRow(String batchStatus, String exitStatus, String acquired, String startTime, Long commandMillis, long exitCode,
+record ResultRow(String batchStatus, String exitStatus, String acquired, String startTime, Long commandMillis,
+    long exitCode,
                  Long contentions, String holder, String message, String outputNote, String endTime) {
     Map<String, Object> columns() {
         Map<String, Object> columns = new LinkedHashMap<>();
@@ -164,8 +166,10 @@ record StepRow(String name, String startTime, String endTime, String batchStatus
  * @param endTime null while it has not ended, as far as is known
  * @param evidence why another run has ended its row, or null
  */
-record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus, String acquired,
-                    String startTime, Long commandMillis, Long exitCode, Long contentions, String holder, String message,
+record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus,
+    String acquired,
+                    String startTime, Long commandMillis, Long exitCode, Long contentions, String holder,
+                    String message,
                     String outputNote, String evidence, String endTime) {
     static ExecutionRow of(Row row) {
         return new ExecutionRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),

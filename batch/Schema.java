@@ -10,8 +10,8 @@ import java.util.List;
 import java.util.UUID;
 
 /**
- * The tables: JBeret's own four, and {@code taskrunner_execution} with one row per execution request. Times in the latter are
- * text, UTC, ISO-8601 to the millisecond: they sort, they read, and no driver shifts them by a time zone.
+ * The tables: JBeret's own four, and {@code taskrunner_execution} with one row per execution request. Times in the
+ * latter are text, UTC, ISO-8601 to the millisecond: they sort, they read, and no driver shifts them by a time zone.
  */
 final class Schema {
     /** Batch statuses of an execution that has not ended, as SQL. */
@@ -69,7 +69,8 @@ final class Schema {
         "DROP INDEX taskrunner_execution_unfinished",
         "CREATE INDEX taskrunner_execution_unfinished ON taskrunner_execution (lock_file) WHERE end_time IS NULL",
         // output files that a purge could not delete where it ran
-        "CREATE TABLE taskrunner_purged (run_id TEXT NOT NULL PRIMARY KEY, host TEXT NOT NULL, user_name TEXT NOT NULL)",
+        "CREATE TABLE taskrunner_purged (run_id TEXT NOT NULL PRIMARY KEY, host TEXT NOT NULL, user_name TEXT NOT"
+            + " NULL)",
         "CREATE INDEX taskrunner_purged_host ON taskrunner_purged (host, user_name)",
         "ALTER TABLE taskrunner_schema ADD COLUMN id TEXT",
         "UPDATE taskrunner_schema SET version = 2"));
@@ -132,10 +133,12 @@ final class Schema {
      * Creates or migrates the tables unless they are as they should be; safe when many processes do it at once.
      *
      * @param create false: a repository without tables, or with those of an older version, is an error
-     * @return the repository's {@code id}, which no other one has, and how many output files of this user on this host were
+     * @return the repository's {@code id}, which no other one has, and how many output files of this user on this host
+     *     were
      *     {@code purged} elsewhere
      */
-    static Row ensure(Database database, Connection connection, boolean create) throws SQLException, RepositoryException {
+    static Row ensure(Database database, Connection connection, boolean create) throws SQLException,
+        RepositoryException {
         try {
             return schema(database, connection);
         } catch (SQLException e) {
@@ -162,7 +165,8 @@ final class Schema {
 
     /** One round trip. In a version that has no id, or without tables, it fails. */
     private static Row schema(Database database, Connection connection) throws SQLException, RepositoryException {
-        Row schema = new Sql("SELECT version, id, (SELECT count(*) FROM taskrunner_purged WHERE host = ? AND user_name = ?)"
+        Row schema = new Sql("SELECT version, id, (SELECT count(*) FROM taskrunner_purged WHERE host = ? AND user_name"
+            + " = ?)"
             + " AS purged FROM taskrunner_schema", Host.name(), Requester.user()).rows(connection).get(0);
         long version = schema.requiredNumber("version");
         if (version > VERSION) {
@@ -176,7 +180,8 @@ final class Schema {
     private static void migrate(Database database, Connection connection) throws SQLException {
         long version = 0;
         if (database.hasTable(connection, "taskrunner_schema")) {
-            version = new Sql("SELECT version FROM taskrunner_schema").rows(connection).get(0).requiredNumber("version");
+            version = new Sql("SELECT version FROM taskrunner_schema").rows(connection).get(0)
+                .requiredNumber("version");
         }
         List<String> statements = new ArrayList<>();
         if (version == 0 && !database.hasTable(connection, "partition_execution")) {
@@ -188,7 +193,8 @@ final class Schema {
                 statement.executeUpdate(sql);
             }
         }
-        new Sql("UPDATE taskrunner_schema SET id = ? WHERE id IS NULL", UUID.randomUUID().toString()).update(connection);
+        new Sql("UPDATE taskrunner_schema SET id = ? WHERE id IS NULL", UUID.randomUUID().toString())
+            .update(connection);
     }
 
     /** For the DBA of a PostgreSQL server: the tables, and roles that need no more than they are granted. */

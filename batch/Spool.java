@@ -69,8 +69,8 @@ final class Spool {
     }
 
     /**
-     * Delivers what waits for this repository. One that is damaged or refused for good is quarantined; what cannot be delivered
-     * now stays. Says on stderr what a person should know, and never fails.
+     * Delivers what waits for this repository. One that is damaged or refused for good is quarantined; what cannot be
+     * delivered now stays. Says on stderr what a person should know, and never fails.
      *
      * @return how many were delivered
      */

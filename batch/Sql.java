@@ -27,11 +27,15 @@ record Sql(String text, Object... values) {
     static Sql update(String table, Map<String, Object> columns, String condition, Object value) {
         List<Object> values = new ArrayList<>(columns.values());
         values.add(value);
-        return new Sql("UPDATE " + table + " SET " + String.join(" = ?, ", columns.keySet()) + " = ? WHERE " + condition,
+        return new Sql("UPDATE " + table + " SET " + String.join(" = ?, ", columns.keySet()) + " = ? WHERE "
+            + condition,
             values.toArray());
     }
 
-    /** One statement that does what all of them do, as PostgreSQL's data-modifying WITH clauses; each sees what was before. */
+    /**
+     * One statement that does what all of them do, as PostgreSQL's data-modifying WITH clauses; each sees what was
+     * before.
+     */
     static Sql all(List<Sql> statements) {
         List<String> clauses = new ArrayList<>();
         List<Object> values = new ArrayList<>();

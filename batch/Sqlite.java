@@ -18,7 +18,9 @@ import java.util.List;
 import java.util.Properties;
 import java.util.zip.CRC32;
 
-/** An embedded database in write-ahead mode, for any number of processes of one machine; not on a network file system. */
+/**
+ * An embedded database in write-ahead mode, for any number of processes of one machine; not on a network file system.
+ */
 record Sqlite(Path file, Path stateDirectory) implements Database {
     static final String PREFIX = "jdbc:sqlite:";
     /** SQLITE_OPEN_READWRITE without SQLITE_OPEN_CREATE: one that is gone is not made anew behind a run's back. */
@@ -40,7 +42,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
         settings.setProperty("synchronous", "FULL");
         settings.setProperty("foreign_keys", "true");
         settings.setProperty("transaction_mode", "IMMEDIATE");
-        // who may only read cannot make the log that write-ahead mode needs: without one nobody writes, and nothing changes
+        // who may only read cannot make the log that write-ahead mode needs: without one nobody writes, and nothing
+        // changes
         return new org.sqlite.JDBC().connect(PREFIX + (unused ? file.toUri().toString().replace("file:///", "file:/")
             + "?immutable=1" : file), settings);
     }
@@ -78,7 +81,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     /** Writers are alone, since transactions begin IMMEDIATE; AUTOINCREMENT goes on behind an id that was given. */
     @Override
     public Sql nextIds() {
-        return new Sql("SELECT " + next("job_instance") + " AS instance_id, " + next("job_execution") + " AS execution_id");
+        return new Sql("SELECT " + next("job_instance") + " AS instance_id, " + next("job_execution")
+            + " AS execution_id");
     }
 
     private static String next(String table) {
@@ -127,7 +131,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
 
     @Override
     public boolean hasTable(Connection connection, String name) throws SQLException {
-        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")) {
+        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 FROM sqlite_schema WHERE type ="
+            + " 'table' AND name = ?")) {
             statement.setString(1, name);
             return statement.executeQuery().next();
         }
@@ -197,9 +202,9 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     }
 
     /**
-     * The driver unpacks its native library into the temporary directory at each start and leaves it there when the process is
-     * killed. Unpacked once into the state directory, under a name that tells its checksum, it is neither left behind nor
-     * unpacked again; one that was damaged since would crash the JVM, and is unpacked anew.
+     * The driver unpacks its native library into the temporary directory at each start and leaves it there when the
+     * process is killed. Unpacked once into the state directory, under a name that tells its checksum, it is neither
+     * left behind nor unpacked again; one that was damaged since would crash the JVM, and is unpacked anew.
      */
     private void unpackLibrary() {
         if (System.getProperty("org.sqlite.lib.path") != null) {
@@ -207,7 +212,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
         }
         String system = org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS();
         String name = org.sqlite.util.LibraryLoaderUtil.getNativeLibName();
-        Path directory = stateDirectory.resolve("lib").resolve("sqlite-" + org.sqlite.SQLiteJDBCLoader.getVersion() + "-"
+        Path directory = stateDirectory.resolve("lib")
+            .resolve("sqlite-" + org.sqlite.SQLiteJDBCLoader.getVersion() + "-"
             + system.replace('/', '-'));
         try {
             Database.makePrivateDirectory(directory);
@@ -259,7 +265,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
             case 5, 6 -> "another process keeps it locked: find it with: fuser -v " + file;
             case 8 -> "it is read-only for this user: see ls -l " + file;
             case 10 -> "see the system log for errors of the disk that " + file.getParent() + " is on";
-            case 11, 26 -> "it is damaged, or no SQLite database: move it away or restore it; check with: sqlite3 " + file
+            case 11, 26 -> "it is damaged, or no SQLite database: move it away or restore it; check with: sqlite3 "
+                + file
                 + " 'PRAGMA integrity_check'";
             case 13 -> "the disk is full: see df " + file.getParent();
             case 3, 14, 23 -> "see that this user may read and write " + file + " and its directory";

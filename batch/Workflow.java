@@ -12,19 +12,20 @@ import jakarta.inject.Named;
 import java.util.List;
 
 /**
- * The artifacts of the job {@code META-INF/batch-jobs/taskrunner.xml}: each calls one step of the {@link AuditedRun} that the job's
- * parameter {@code run} names, which the listener keeps as the job's transient user data.
+ * The artifacts of the job {@code META-INF/batch-jobs/taskrunner.xml}: each calls one step of the {@link AuditedRun}
+ * that the job's parameter {@code run} names, which the listener keeps as the job's transient user data.
  */
 public final class Workflow {
     /** The bean classes, for a runtime that is told them. */
-    static final List<Class<?>> ARTIFACTS = List.of(ExecutionListener.class, AcquireLock.class, LockDecision.class, ResetCounter.class,
+    static final List<Class<?>> ARTIFACTS = List.of(ExecutionListener.class, AcquireLock.class, LockDecision.class,
+        ResetCounter.class,
         RunCommand.class, ReleaseLock.class, IncrementCounter.class, OutcomeDecision.class);
 
     private static final int MAX_EXIT_STATUS = 250;
 
     /**
-     * Finds the run that the steps work on, releases the lock when no step could, since STOP takes no transition, and gives the
-     * job the exit status of the outcome, which runtimes make up in different ways.
+     * Finds the run that the steps work on, releases the lock when no step could, since STOP takes no transition, and
+     * gives the job the exit status of the outcome, which runtimes make up in different ways.
      */
     @Named("executionListener")
     @Dependent
@@ -52,7 +53,10 @@ public final class Workflow {
         }
     }
 
-    /** A batchlet; {@link #stop} ends the command. It has nothing injected itself: not every runtime injects into inherited fields. */
+    /**
+     * A batchlet; {@link #stop} ends the command. It has nothing injected itself: not every runtime injects into
+     * inherited fields.
+     */
     public abstract static class Step implements Batchlet {
         volatile AuditedRun run;
 
@@ -68,7 +72,10 @@ public final class Workflow {
             }
         }
 
-        /** The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given one. */
+        /**
+         * The step's exit status: the outcome's when it is a failure, which fails the step too; otherwise the given
+         * one.
+         */
         String end(StepContext step, String otherwise) throws StepFailed {
             Outcome outcome = run.execution.outcome();
             if (outcome == null || outcome.ending == Ending.SUCCEEDED || outcome.lockState != null) {
@@ -84,7 +91,10 @@ public final class Workflow {
         }
     }
 
-    /** A step that did not succeed: the runtime marks it FAILED and keeps the message; a stack trace would be the runtime's own. */
+    /**
+     * A step that did not succeed: the runtime marks it FAILED and keeps the message; a stack trace would be the
+     * runtime's own.
+     */
     static final class StepFailed extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -108,7 +118,10 @@ public final class Workflow {
         }
     }
 
-    /** Records that the counter was cleared: acquiring the lock does it inside the gate, so that no contention is lost in between. */
+    /**
+     * Records that the counter was cleared: acquiring the lock does it inside the gate, so that no contention is lost
+     * in between.
+     */
     @Named("resetCounter")
     @Dependent
     public static class ResetCounter extends Step {
@@ -154,7 +167,10 @@ public final class Workflow {
         }
     }
 
-    /** Records the counter that the contention left: it is changed inside the gate, so that each contention counts exactly once. */
+    /**
+     * Records the counter that the contention left: it is changed inside the gate, so that each contention counts
+     * exactly once.
+     */
     @Named("incrementCounter")
     @Dependent
     public static class IncrementCounter extends Step {
@@ -178,7 +194,8 @@ public final class Workflow {
         @Override
         public String decide(StepExecution[] steps) {
             Outcome outcome = ((AuditedRun) job.getTransientUserData()).execution.outcome();
-            return outcome == null ? "ACQUIRED" : outcome.lockState != null ? "CONTENDED" : AuditedRun.exitStatus(outcome);
+            return outcome == null ? "ACQUIRED" : outcome.lockState != null ? "CONTENDED"
+                : AuditedRun.exitStatus(outcome);
         }
     }
 

@@ -63,8 +63,8 @@ import java.util.TreeMap;
 import java.util.stream.Stream;
 
 /**
- * The workflow of {@link taskrunner} as a Jakarta Batch job, so that every execution request leaves a row that an auditor can
- * trust.
+ * The workflow of {@link taskrunner} as a Jakarta Batch job, so that every execution request leaves a row that an
+ * auditor can trust.
  */
 public class taskrunnerbatch {
     static final String NAME = "taskrunner-batch";
@@ -75,18 +75,22 @@ public class taskrunnerbatch {
     private static final String REDACTED = "redacted";
     private static final String SUBSTITUTED = "substituted";
     private static final int DEFAULT_OUTPUT_LIMIT = 10 << 20;
-    private static final Option REPOSITORY = new Option("--repository", "URL", AUDIT, "jdbc:postgresql://HOST/DATABASE or"
+    private static final Option REPOSITORY = new Option("--repository", "URL", AUDIT,
+        "jdbc:postgresql://HOST/DATABASE or"
         + " jdbc:sqlite:FILE (default: $TASKRUNNER_REPOSITORY, else SQLite in ~/.local/state/taskrunner)");
     private static final Option VERBOSE = new Option("--verbose", null, null, "show stack traces of errors");
 
     private static final Command RUN = new Command(NAME, Options.RUN.purpose()
         + " Every request is kept in an audit repository.",
         List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       " + NAME + " restart | show | stop | abandon ID; history; report; purge; schema; status; install; uninstall"),
+            "       " + NAME + " restart | show | stop | abandon ID; history; report; purge; schema; status; install;"
+            + " uninstall"),
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
-            new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
+            new Option("--redact", "REGEX", AUDIT,
+            "mask what matches in the stored command, options, messages and, line by"
                 + " line, output, not in paths; such an execution cannot be restarted"),
-            new Option("--notify-after", "N", AUDIT, "tell of failed and timeout at the Nth in a row (default: 1), then of"
+            new Option("--notify-after", "N", AUDIT,
+            "tell of failed and timeout at the Nth in a row (default: 1), then of"
                 + " resolved at the next success; killed: when a dead run is found"),
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half"
                 + " (default: 10485760)"))),
@@ -104,7 +108,8 @@ public class taskrunnerbatch {
             new Option("--host", "NAME", null, "only this host's"),
             new Option("--user", "NAME", null, "only this user's"),
             new Option("--status", "STATUS", null, "only with this batch status or exit status"),
-            new Option("--since", "TIME", null, "requested at or after: 2026-11-24, 2026-11-24T02:00:00Z or a duration ago"
+            new Option("--since", "TIME", null,
+            "requested at or after: 2026-11-24, 2026-11-24T02:00:00Z or a duration ago"
                 + " such as 7d"),
             new Option("--until", "TIME", null, "requested before"),
             new Option("--limit", "N", null, "at most so many (default: 20; 0: all)"),
@@ -142,7 +147,8 @@ public class taskrunnerbatch {
     }
 
     private static Command command(String name, String purpose, String synopsis, Option... options) {
-        return new Command(name, purpose, List.of(NAME + " " + name + synopsis), null, withRepository(options), List.of());
+        return new Command(name, purpose, List.of(NAME + " " + name + synopsis), null, withRepository(options),
+            List.of());
     }
 
     private static List<Option> withRepository(Option... options) {
@@ -204,7 +210,8 @@ public class taskrunnerbatch {
     }
 
     static ExecutionRow find(Repository repository, long id) throws TaskException {
-        return repository.find(id).orElseThrow(() -> new RepositoryException(RepositoryException.USAGE, "no job execution "
+        return repository.find(id).orElseThrow(() ->
+            new RepositoryException(RepositoryException.USAGE, "no job execution "
             + id + " in " + repository.database() + "; history lists them"));
     }
 
@@ -249,7 +256,8 @@ public class taskrunnerbatch {
             String stored = repository.storable(command);
             if (!stored.equals(command)) {
                 options.put(SUBSTITUTED, "");
-                execution.log.warn("repository", "the repository cannot store some characters of the command: a substitute"
+                execution.log.warn("repository",
+                    "the repository cannot store some characters of the command: a substitute"
                     + " stands for each, and the execution cannot be restarted");
             }
             return run(arguments, execution, repository, row(execution, repository, stored, options, null), redaction,
@@ -273,7 +281,8 @@ public class taskrunnerbatch {
     private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row,
             Redaction redaction, Beans beans, File workingDirectory) throws TaskException {
         int limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, DEFAULT_OUTPUT_LIMIT);
-        OutputFile output = new OutputFile(row.outputFile() == null ? null : Path.of(row.outputFile()), limit, redaction, execution.log);
+        OutputFile output = new OutputFile(row.outputFile() == null ? null : Path.of(row.outputFile()), limit,
+            redaction, execution.log);
         AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory,
             arguments.number("--notify-after", 1, 1000, 1));
         execution.stopOnSignals();
@@ -305,7 +314,8 @@ public class taskrunnerbatch {
                 : Stream.of(words.split("&", -1)).map(Form::decodeText).toList());
             Execution execution = new Execution(new Request(again));
             RequestRow row = row(execution, repository, request.command(), request.options(), id);
-            return run(again, execution, repository, row, null, beans, new File(request.options().get(WORKING_DIRECTORY)));
+            return run(again, execution, repository, row, null, beans,
+                new File(request.options().get(WORKING_DIRECTORY)));
         }
     }
 

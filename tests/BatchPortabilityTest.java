@@ -53,10 +53,17 @@ class BatchPortabilityTest extends TaskTest {
         assertEquals(List.of("COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
             "FAILED EXIT_3" + acquired + " runCommand=EXIT_3 releaseLock=RELEASED",
             "COMPLETED SUCCEEDED" + acquired + " runCommand=SUCCEEDED releaseLock=RELEASED",
-            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1"), result.out().lines()
+            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_1",
+            "FAILED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_2",
+            "COMPLETED CONTENDED acquireLock=CONTENDED incrementCounter=COUNT_3",
+            "FAILED THRESHOLD_EXCEEDED acquireLock=THRESHOLD_EXCEEDED incrementCounter=COUNT_0",
+            "FAILED SIGNAL_9" + acquired + " runCommand=SIGNAL_9 releaseLock=RELEASED",
+            "FAILED LOCK_ERROR acquireLock=LOCK_ERROR",
+            "FAILED COUNTER_ERROR acquireLock=COUNTER_ERROR",
+            "STOPPED STOPPED" + acquired + " runCommand=STOPPED releaseLock=RELEASED"), result.out().lines()
             .toList(), result::toString);
         assertEquals(2, task.marks());
-        assertEquals(1, held.count());
+        assertEquals(0, held.count());
         task.assertFree();
         held.assertFree();
     }
@@ -100,16 +107,37 @@ class BatchPortabilityTest extends TaskTest {
             tell(operator, failed);
             tell(operator, operator.restart(failed, run(repository, directory, args[1], args[3])));
             tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
+            long again = operator.start("taskrunner", run(repository, directory, args[1], "exit 3"));
+            ended(operator, again);
+            tell(operator, operator.restart(again, run(repository, directory, args[2], args[3], again)));
+            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
+            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
+            tell(operator, operator.start("taskrunner", run(repository, directory, args[1], "kill -KILL $$")));
+            tell(operator, operator.start("taskrunner",
+                run(repository, directory, directory + "/missing/task.lock", args[3])));
+            Path other = Files.createDirectories(directory.resolve("other")).resolve("task.lock");
+            Files.writeString(other.resolveSibling("task.count"), "no number");
+            tell(operator, operator.start("taskrunner", run(repository, directory, other.toString(), args[3])));
+            Properties stopped = run(repository, directory, args[1], "touch " + directory + "/runs; sleep 60");
+            long id = operator.start("taskrunner", stopped);
+            Program.await("it runs", () -> Files.exists(directory.resolve("runs")));
+            AuditedRun.of(stopped.getProperty("run")).execution.stop(Execution.StopSignal.TERM);
+            tell(operator, id);
             System.exit(0);
         }
 
-        private static Properties run(Repository repository, Path directory, String lock,
-            String command) throws Exception {
-            Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS,
-                new String[] {"--command", command, "--lockfile", lock, "--threshold",
-                "2", "--counter-file", lock.replace(".lock", ".count")});
+        private static Properties run(Repository repository, Path directory, String lock, String command)
+            throws Exception {
+            return run(repository, directory, lock, command, null);
+        }
+
+        private static Properties run(Repository repository, Path directory, String lock, String command,
+            Long restarted)
+            throws Exception {
+            Arguments arguments = Arguments.parse(taskrunnerbatch.COMMANDS, "--command", command, "--lockfile", lock,
+                "--threshold", "2", "--counter-file", lock.replace(".lock", ".count"));
             Execution execution = new Execution(new Request(arguments));
-            RequestRow row = taskrunnerbatch.row(execution, repository, command, Map.of(), null);
+            RequestRow row = taskrunnerbatch.row(execution, repository, command, Map.of(), restarted);
             new AuditedRun(execution, repository, row, new OutputFile(directory.resolve("output"), 1000, null,
                 execution.log), directory.toFile(), 1);
             Properties parameters = new Properties();
@@ -117,12 +145,17 @@ class BatchPortabilityTest extends TaskTest {
             return parameters;
         }
 
-        private static void tell(JobOperator operator, long id) {
+        private static JobExecution ended(JobOperator operator, long id) {
             JobExecution execution = operator.getJobExecution(id);
             while (execution.getEndTime() == null) {
                 Program.sleep(20);
                 execution = operator.getJobExecution(id);
             }
+            return execution;
+        }
+
+        private static void tell(JobOperator operator, long id) {
+            JobExecution execution = ended(operator, id);
             StringBuilder line = new StringBuilder(execution.getBatchStatus() + " " + execution.getExitStatus());
             for (StepExecution step : operator.getStepExecutions(id)) {
                 line.append(' ').append(step.getStepName()).append('=').append(step.getExitStatus());
