@@ -218,7 +218,8 @@ final class Schema {
         -- Hosts that run commands: GRANT taskrunner_runner TO ...; who reads: GRANT taskrunner_auditor TO ...;
         -- who purges: GRANT taskrunner_purger TO ...;
         CREATE ROLE taskrunner_runner NOLOGIN;
-        GRANT SELECT, INSERT, UPDATE ON job_instance, job_execution, step_execution, taskrunner_execution TO taskrunner_runner;
+        GRANT SELECT, INSERT, UPDATE ON job_instance, job_execution, step_execution, taskrunner_execution
+          TO taskrunner_runner;
         GRANT SELECT ON partition_execution, taskrunner_schema TO taskrunner_runner;
         GRANT SELECT, DELETE ON taskrunner_purged TO taskrunner_runner;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO taskrunner_runner;
