@@ -1,4 +1,3 @@
-import java.io.IOException;
 import java.io.StringReader;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -25,7 +24,7 @@ import jakarta.json.JsonValue;
 
 /** Debian's Chromium without a window, driven through its DevTools protocol. */
 final class Browser implements AutoCloseable {
-    private static final int SECONDS = 60;
+    private static final int SECONDS = 120;
 
     private final Process process;
     private final Path profile;
@@ -93,13 +92,14 @@ final class Browser implements AutoCloseable {
         }
     }
 
+    /** Ends all its processes, so that none writes into the profile any more. */
     @Override
-    public void close() throws IOException, InterruptedException {
-        process.destroy();
-        if (!process.waitFor(10, TimeUnit.SECONDS)) {
-            process.destroyForcibly().waitFor();
-        }
-        new ProcessBuilder("rm", "-rf", profile.toString()).inheritIO().start().waitFor();
+    public void close() {
+        List<ProcessHandle> processes = new ArrayList<>(process.descendants().toList());
+        processes.add(process.toHandle());
+        processes.forEach(ProcessHandle::destroyForcibly);
+        processes.forEach(each -> each.onExit().join());
+        Project.deleteTree(profile);
     }
 
     /** One open page, and what it did. */
@@ -121,7 +121,7 @@ final class Browser implements AutoCloseable {
                 JsonObject object = parse(message.toString());
                 message.setLength(0);
                 if (object.containsKey("id")) {
-                    answers.remove(object.getInt("id")).complete(object);
+                    answers.getOrDefault(object.getInt("id"), new CompletableFuture<>()).complete(object);
                 } else {
                     event(object.getString("method"), object.getJsonObject("params"));
                 }
@@ -196,7 +196,8 @@ final class Browser implements AutoCloseable {
 
         @Override
         public void close() {
-            socket.abort();
+            socket.sendText("{\"id\": 0, \"method\": \"Page.close\"}", true);
+            socket.sendClose(WebSocket.NORMAL_CLOSURE, "");
         }
     }
 }

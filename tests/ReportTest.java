@@ -17,6 +17,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
@@ -29,6 +30,17 @@ class ReportTest extends BatchTest {
 
     @TempDir
     static Path shared;
+    private static Browser browser;
+
+    private static synchronized Browser browser() throws Exception {
+        browser = browser == null ? Browser.start(shared) : browser;
+        return browser;
+    }
+
+    @AfterAll
+    static void closeBrowser() {
+        browser.close();
+    }
 
     /** The page of thirty tasks, made once. */
     private static final class Thirty {
@@ -182,25 +194,23 @@ class ReportTest extends BatchTest {
     @Test
     void itLooksTheSameInABrowserWithAndWithoutJavaScript() throws Exception {
         Path file = Thirty.PAGE;
-        try (Browser browser = Browser.start(directory)) {
-            List<String> texts = new ArrayList<>();
-            for (boolean script : new boolean[] {true, false}) {
-                try (Browser.Page page = browser.open(file, script, 1400, "light")) {
-                    texts.add(page.evaluate("[...document.querySelectorAll('section')]"
-                        + ".map(s => (s.querySelector('tbody') || s).innerText).join()"));
-                    assertEquals(Boolean.toString(!script), page.evaluate("document.getElementById('filter').hidden"));
-                    assertEquals(List.of(file.toUri().toString()), page.requests);
-                    assertEquals(List.of(), page.complaints);
-                    assertTrue(page.list("[...document.querySelectorAll('svg.chart .dots')].map(p => 1)").size() > 30);
-                }
+        List<String> texts = new ArrayList<>();
+        for (boolean script : new boolean[] {true, false}) {
+            try (Browser.Page page = browser().open(file, script, 1400, "light")) {
+                texts.add(page.evaluate("[...document.querySelectorAll('section')]"
+                    + ".map(s => (s.querySelector('tbody') || s).innerText).join()"));
+                assertEquals(Boolean.toString(!script), page.evaluate("document.getElementById('filter').hidden"));
+                assertEquals(List.of(file.toUri().toString()), page.requests);
+                assertEquals(List.of(), page.complaints);
+                assertTrue(page.list("[...document.querySelectorAll('svg.chart .dots')].map(p => 1)").size() > 30);
             }
-            assertEquals(texts.get(0), texts.get(1));
-            for (String look : List.of("380 light", "380 dark", "1400 dark", "700 print")) {
-                String[] words = look.split(" ");
-                try (Browser.Page page = browser.open(file, true, Integer.parseInt(words[0]), words[1])) {
-                    assertEquals(words[0], page.evaluate("document.documentElement.scrollWidth"), look);
-                    assertEquals(List.of(), page.list(CONTRAST), look);
-                }
+        }
+        assertEquals(texts.get(0), texts.get(1));
+        for (String look : List.of("380 light", "380 dark", "1400 dark", "700 print")) {
+            String[] words = look.split(" ");
+            try (Browser.Page page = browser().open(file, true, Integer.parseInt(words[0]), words[1])) {
+                assertEquals(words[0], page.evaluate("document.documentElement.scrollWidth"), look);
+                assertEquals(List.of(), page.list(CONTRAST), look);
             }
         }
     }
@@ -234,7 +244,7 @@ class ReportTest extends BatchTest {
     @Test
     void itSortsFiltersAndOpensByMouseAndKeyboard() throws Exception {
         Path file = Thirty.PAGE;
-        try (Browser browser = Browser.start(directory); Browser.Page page = browser.open(file, true, 1400, "light")) {
+        try (Browser.Page page = browser().open(file, true, 1400, "light")) {
             String column = "[...document.querySelectorAll('tbody tr')].filter(r => !r.hidden)"
                 + ".map(r => r.cells[%d].textContent)";
             List<String> ids = page.list(String.format(column, 0));
@@ -301,23 +311,21 @@ class ReportTest extends BatchTest {
         assertEquals(List.of(), found(raw, "([\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff])"));
         assertEquals(5000, found(raw, "<tr[^>]*><td>(\\d+)").size());
         assertTrue(raw.contains("Left out</dt><dd>to keep the page small: "));
-        try (Browser browser = Browser.start(directory)) {
-            for (String scheme : List.of("light", "print")) {
-                try (Browser.Page page = browser.open(file, true, scheme.equals("print") ? 700 : 380, scheme)) {
-                    assertTrue(page.evaluate("document.title").endsWith(" need a person · taskrunner report"));
-                    assertEquals("0", page.evaluate("document.querySelectorAll('img, iframe, object, embed, base,"
-                        + " form[action], a[href^=\"javascript\"], [onload], [onerror], [style]').length"));
-                    assertEquals("1", page.evaluate("document.scripts.length"));
-                    assertEquals("1", page.evaluate("document.querySelectorAll('style').length"));
-                    assertEquals("5000", page.evaluate("document.querySelectorAll('tbody tr').length"));
-                    assertEquals(scheme.equals("print") ? "700" : "380",
-                        page.evaluate("document.documentElement.scrollWidth"));
-                    String shown = page.evaluate("document.body.innerText");
-                    assertTrue(shown.contains("<img src=x onerror=\"document.title='owned'\">"), shown);
-                    assertTrue(shown.contains("⟨U+202E⟩gnp.exe"), shown);
-                    assertEquals(List.of(file.toUri().toString()), page.requests);
-                    assertEquals(List.of(), page.complaints);
-                }
+        for (String scheme : List.of("light", "print")) {
+            try (Browser.Page page = browser().open(file, true, scheme.equals("print") ? 700 : 380, scheme)) {
+                assertTrue(page.evaluate("document.title").endsWith(" need a person · taskrunner report"));
+                assertEquals("0", page.evaluate("document.querySelectorAll('img, iframe, object, embed, base,"
+                    + " form[action], a[href^=\"javascript\"], [onload], [onerror], [style]').length"));
+                assertEquals("1", page.evaluate("document.scripts.length"));
+                assertEquals("1", page.evaluate("document.querySelectorAll('style').length"));
+                assertEquals("5000", page.evaluate("document.querySelectorAll('tbody tr').length"));
+                assertEquals(scheme.equals("print") ? "700" : "380",
+                    page.evaluate("document.documentElement.scrollWidth"));
+                String shown = page.evaluate("document.body.innerText");
+                assertTrue(shown.contains("<img src=x onerror=\"document.title='owned'\">"), shown);
+                assertTrue(shown.contains("⟨U+202E⟩gnp.exe"), shown);
+                assertEquals(List.of(file.toUri().toString()), page.requests);
+                assertEquals(List.of(), page.complaints);
             }
         }
     }
