@@ -91,6 +91,17 @@ class BatchPostgresTest extends BatchTest {
     }
 
     @Test
+    void reportShowsWhatIsInTheWindowAndRemembersTheTasksBefore() throws Exception {
+        batch.request("exit 3").run().exitedWith(3);
+        batch.request("true").run().exitedWith(0);
+        String page = batch.batch("report").run().exitedWith(0).errIs("").out();
+        assertTrue(page.matches("(?s).*<td>2<td>.*SUCCEEDED.*<td>1<td>.*EXIT_3.*runCommand .*"), page);
+        String ended = batch.newest().get("end_time");
+        page = batch.batch("report", "--since", ended).run().exitedWith(0).errIs("").out();
+        assertTrue(page.contains("the only task is well") && page.contains("0 executions of 1 task"), page);
+    }
+
+    @Test
     void restartNeverRunsBesideALiveExecutionOfAnotherHost() throws Exception {
         Running holder = task.hold(onHost("elsewhere", batch.request(task.untilFinish())));
         Map<String, String> row = batch.newest();

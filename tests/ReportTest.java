@@ -20,11 +20,9 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.junit.jupiter.api.parallel.Execution;
-import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /** {@code report}: what the page says, and that it is made safely. */
-@Execution(ExecutionMode.CONCURRENT)
+@Concurrent
 class ReportTest extends BatchTest {
     private static final Instant END = Instant.parse("2026-11-25T02:00:00Z");
 
