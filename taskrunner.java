@@ -1090,7 +1090,10 @@ final class LockFile {
                     ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED, null);
             } else {
                 counter.check();
-                if (gate.isThere() && found.file.isAt(path) && Files.deleteIfExists(path)) {
+                if (!gate.isThere()) {
+                    return null;
+                }
+                if (found.file.isAt(path) && Files.deleteIfExists(path)) {
                     looks.recovered = found.lockState;
                 }
             }
@@ -1295,10 +1298,11 @@ final class LockFile {
             } catch (OverlappingFileLockException e) {
                 // The gate's own inode, and its fcntl lock is ours: its holder died between link and unlink, before the
                 // command.
-                if (inside && status.isSame(opened.status())) {
-                    return new Found(LockState.stale(path, Holder.read(channel), "killed before the command started"),
-                        opened, true);
-                }
+                return inside && status.isSame(opened.status())
+                    ? new Found(LockState.stale(path, Holder.read(channel), "killed before the command started"),
+                        opened, true)
+                    : new Found(LockState.unknown(path, null, "it changes while it is looked at", "try again"), null,
+                        false);
             }
         }
     }
@@ -1309,8 +1313,8 @@ final class LockFile {
             FileStatus status = FileStatus.of(path);
             if (status != null && status.isRegular() && !isHeld(path, status)) {
                 try (FileChannel file = FileChannel.open(path, RegularFiles.READ_WRITE)) {
-                    RegularFiles.write(file, REPLACED_BY + "pid " + by.process().pid() + " (" + by.user() + "@" + by.host()
-                        + ")\n", file.size());
+                    RegularFiles.write(file, REPLACED_BY + "pid " + by.process().pid() + " (" + by.user() + "@"
+                        + by.host() + ")\n", file.size());
                 }
             }
         } catch (IOException e) {
@@ -1338,7 +1342,8 @@ final class LockFile {
 
     /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
     void recordCommand(Processes.Entry command) {
-        append(holder.commandText(command));
+        append(Holder.commandText(command));
+        append(holder.surroundingsText());
     }
 
     private void append(String lines) {
@@ -1768,8 +1773,8 @@ final class LockedFile implements AutoCloseable {
 
 /**
  * Who holds a lock: the record that its lock file carries, lines of text with {@code key=value} after a first line that
- * names the format. Fields are only ever added, at the end. A record is another user's text: one that is not well-formed
- * is none.
+ * names the format. Fields are only ever added, at the end. A record is another user's text: one that is not
+ * well-formed is none.
  */
 final class Holder {
     /** The environment variable by which the processes of a run are found. */
@@ -1847,10 +1852,14 @@ final class Holder {
     }
 
     /** What is added when the command runs. */
-    String commandText(Processes.Entry command) {
-        return lines(new StringBuilder("command-pid=" + command.id().pid() + "\ncommand-start=" + command.id().start()
-            + "\ncommand-session=" + command.session() + "\ncommand-group=" + command.group() + "\n"), surroundings())
-            .toString();
+    static String commandText(Processes.Entry command) {
+        return "command-pid=" + command.id().pid() + "\ncommand-start=" + command.id().start() + "\ncommand-session="
+            + command.session() + "\ncommand-group=" + command.group() + "\n";
+    }
+
+    /** What is added after that: {@link #surroundings}. */
+    String surroundingsText() {
+        return lines(new StringBuilder(), surroundings()).toString();
     }
 
     private static StringBuilder lines(StringBuilder text, Map<String, String> fields) {
@@ -2885,10 +2894,10 @@ final class ProcessTree {
     }
 
     /**
-     * Whether it cannot be of the run: it is in another control group, or its living ancestors lead to a process that is
-     * not of the run before they lead to one to which the run's orphans are given (process 1, or an ancestor of the
-     * holder's that is a subreaper, see prctl(2)). A reaper that is younger than the run and not of it is no ancestor of
-     * the run's.
+     * Whether it cannot be of the run: it is in another control group, or its living ancestors lead to a process that
+     * is not of the run before they lead to one to which the run's orphans are given (process 1, or an ancestor of the
+     * holder's that is a subreaper, see prctl(2)). A reaper that is younger than the run and not of it is no ancestor
+     * of the run's.
      */
     private boolean isApart(Processes.Entry process, Map<Long, Processes.Entry> all,
         Map<Long, Processes.Belongs> environments) {

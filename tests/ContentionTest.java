@@ -12,6 +12,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BooleanSupplier;
 
 import org.junit.jupiter.api.Test;
 
@@ -172,11 +173,13 @@ class ContentionTest extends TaskTest {
     void randomKillsLeaveOneCommandAtATimeAndNoLock() throws Exception {
         task.threshold = Integer.MAX_VALUE;
         long seed = System.nanoTime();
-        long end = System.nanoTime() + 20_000_000_000L;
+        long start = System.nanoTime();
         AtomicInteger kills = new AtomicInteger();
         AtomicInteger commandKills = new AtomicInteger();
         AtomicInteger recoveries = new AtomicInteger();
         AtomicInteger contentions = new AtomicInteger();
+        BooleanSupplier allHappened = () -> kills.get() >= 5 && commandKills.get() > 0 && recoveries.get() >= 5
+            && contentions.get() > 0;
         // The guard names the command's shell: a command that finds another shell of this test behind it has met a
         // second instance.
         String command = "cd " + directory
@@ -189,7 +192,8 @@ class ContentionTest extends TaskTest {
         for (int worker = 0; worker < 8; worker++) {
             Random random = new Random(seed + worker);
             ends.add(workers.submit(() -> {
-                while (System.nanoTime() < end) {
+                for (long seconds = 0; seconds < 15 || seconds < 60 && !allHappened.getAsBoolean();
+                    seconds = (System.nanoTime() - start) / 1_000_000_000) {
                     Running request = task.request(command).start();
                     if (random.nextInt(5) == 0) {
                         Program.sleep(random.nextInt(1500));
@@ -224,8 +228,7 @@ class ContentionTest extends TaskTest {
         String happened = kills + " holders killed, " + commandKills + " commands killed, " + recoveries
             + " recoveries, " + contentions
             + " contentions, " + task.marks() + " commands, seed " + seed;
-        assertTrue(kills.get() >= 5 && commandKills.get() > 0 && recoveries.get() >= 5 && contentions.get() > 0,
-            happened);
+        assertTrue(allHappened.getAsBoolean(), happened);
     }
 
     /** Waits up to half a second for a lock whose record has the key, and kills that process. */

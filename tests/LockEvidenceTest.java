@@ -21,6 +21,7 @@ class LockEvidenceTest extends TaskTest {
     @Test
     void theRecordNamesAllThatTellsAHolderAndItsCommandApart() throws Exception {
         Running holder = task.hold();
+        awaitWholeRecord();
         String stat = Program.read(Path.of("/proc", task.recorded("command-pid"), "stat"));
         String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
         assertEquals("0", task.recorded("uid"));
@@ -61,7 +62,8 @@ class LockEvidenceTest extends TaskTest {
 
     @Test
     void pidsThatProcShowsOfAnotherNamespaceProveNothing() throws Exception {
-        Running holder = task.hold(task.request(task.untilFinish()).under("unshare", "-pf", "--").underShell("\"$@\"; exit $?"));
+        Running holder = task.hold(task.request(task.untilFinish()).under("unshare", "-pf", "--")
+            .underShell("\"$@\"; exit $?"));
         assertEquals("", task.recorded("pid-namespace"));
         Program.killProcessesOf(directory);
         holder.result();
@@ -70,7 +72,8 @@ class LockEvidenceTest extends TaskTest {
 
     @Test
     void startsOfAnotherTimeNamespaceProveNothing() throws Exception {
-        Running holder = task.hold(task.request(task.untilFinish()).under("unshare", "-T", "--boottime", "100000", "-f", "--"));
+        Running holder = task.hold(task.request(task.untilFinish()).under("unshare", "-T", "--boottime", "100000",
+            "-f", "--"));
         Program.killProcessesOf(directory);
         holder.result();
         assertUnknown(task.markingRequest(), "it was made in another container (time namespace)");
@@ -100,10 +103,12 @@ class LockEvidenceTest extends TaskTest {
     @Test
     void aBootIdThatIsHiddenOrAContainersOwnProvesNothing() throws Exception {
         killRun(task.hold());
-        String own = Files.writeString(directory.resolve("boot_id"), "00000000-0000-4000-8000-000000000000\n").toString();
+        String own = Files.writeString(directory.resolve("boot_id"), "00000000-0000-4000-8000-000000000000\n")
+            .toString();
         for (String bound : List.of(own, "/dev/null")) {
-            assertUnknown(task.markingRequest().under("unshare", "-m", "--").underShell("mount --bind " + bound + " " + BOOT_ID
-                + " && exec \"$@\""), bound.equals(own) ? "but the kernel has not been started since" : "the boot id is hidden");
+            assertUnknown(task.markingRequest().under("unshare", "-m", "--").underShell("mount --bind " + bound + " "
+                + BOOT_ID + " && exec \"$@\""),
+                bound.equals(own) ? "but the kernel has not been started since" : "the boot id is hidden");
         }
         assertRecovers();
     }
@@ -127,8 +132,8 @@ class LockEvidenceTest extends TaskTest {
 
     @Test
     void whoCopiesTheRunIdDoesNotKeepADeadRunsLock() throws Exception {
-        stranger("exec setpriv --reuid=65534 --clear-groups env TASKRUNNER_RUN_ID=$(sed -n s/^run=//p task.lock) " + nap(), nap(),
-            task.request(task.untilFinish()));
+        stranger("exec setpriv --reuid=65534 --clear-groups env TASKRUNNER_RUN_ID=$(sed -n s/^run=//p task.lock) "
+            + nap(), nap(), task.request(task.untilFinish()));
         assertRecovers();
     }
 
@@ -145,10 +150,12 @@ class LockEvidenceTest extends TaskTest {
         task.threshold = 0;
         nap();
         shell("cp nap suid && chmod 4755 suid");
-        Running holder = task.hold(task.request(task.markStart() + "; " + directory + "/suid 60 & exec " + nap()).asNobody());
+        Running holder = task.hold(task.request(task.markStart() + "; " + directory + "/suid 60 & exec " + nap())
+            .asNobody());
         killHolder(holder);
         long suid = only(directory + "/suid");
-        task.markingRequest().asNobody().run().exitedWith(0).errContains(" is orphaned: ").errContains("," + suid + "; wait");
+        task.markingRequest().asNobody().run().exitedWith(0).errContains(" is orphaned: ").errContains("," + suid
+            + "; wait");
         kill(Long.parseLong(task.recorded("command-pid")));
         assertUnknown(task.markingRequest().asNobody(), "cannot tell whether pid", "" + suid);
     }
@@ -169,7 +176,8 @@ class LockEvidenceTest extends TaskTest {
         Path own = Files.createDirectory(groups.resolve("taskrunner-own-" + directory.getFileName()));
         Path other = Files.createDirectory(groups.resolve("taskrunner-other-" + directory.getFileName()));
         try {
-            killRun(task.hold(task.request(task.untilFinish()).underShell("echo $$ > " + own + "/cgroup.procs; exec \"$@\"").asNobody()));
+            killRun(task.hold(task.request(task.untilFinish()).underShell("echo $$ > " + own
+                + "/cgroup.procs; exec \"$@\"").asNobody()));
             for (Path group : List.of(own, other)) {
                 shell("setsid sh -c 'echo $$ > " + group + "/cgroup.procs; exec " + nap() + "' > /dev/null 2>&1 &");
                 Program.await("it runs in its group", () -> running(nap()).size() == 1);
@@ -198,7 +206,8 @@ class LockEvidenceTest extends TaskTest {
     void theJvmsHelperIsOneOfTheRunOnlyAsItsChild() throws Exception {
         nap();
         shell("mv nap jspawnhelper");
-        stranger("exec env -i " + directory + "/jspawnhelper 60", directory + "/jspawnhelper", task.request(task.untilFinish()));
+        stranger("exec env -i " + directory + "/jspawnhelper 60", directory + "/jspawnhelper",
+            task.request(task.untilFinish()));
         assertRecovers();
     }
 
@@ -221,7 +230,8 @@ class LockEvidenceTest extends TaskTest {
         String stat = Program.read(Path.of("/proc/self/stat"));
         edit("pid", Long.toString(here));
         edit("start", stat.substring(stat.lastIndexOf(')') + 2).split(" ")[19]);
-        task.status().run().exitedWith(20).outContains(" is held by pid " + here + " ").outContains("fuser -v " + task.lock);
+        task.status().run().exitedWith(20).outContains(" is held by pid " + here + " ").outContains("fuser -v "
+            + task.lock);
         task.markingRequest("--replace").run().exitedWith(0);
         task.assertDidNotRun();
     }
@@ -231,8 +241,8 @@ class LockEvidenceTest extends TaskTest {
         killRun(task.hold());
         String record = Program.read(task.lock);
         task.threshold = 0;
-        for (String[] field : new String[][] {{"pid", "1"}, {"pid", "0"}, {"pid", "-1"}, {"command-pid", "1"}, {"start", "-5"},
-            {"run", "a b"}, {"run", ""}, {"started", "yesterday, at about noon"}, {"user", "x".repeat(300)},
+        for (String[] field : new String[][] {{"pid", "1"}, {"pid", "0"}, {"pid", "-1"}, {"command-pid", "1"},
+            {"start", "-5"}, {"run", "a b"}, {"run", ""}, {"started", "yesterday, at about noon"}, {"user", "x".repeat(300)},
             {"user", "\u2066root"}, {"command-start", "x"}}) {
             Files.writeString(task.lock, record);
             edit(field[0], field[1]);
@@ -275,8 +285,13 @@ class LockEvidenceTest extends TaskTest {
         holder.kill().exitedWith(137);
     }
 
+    private void awaitWholeRecord() {
+        Program.await("the record is whole", () -> Program.read(task.lock).contains("\nancestors="));
+    }
+
     /** Ends all processes of a run, its holder first. */
     private void killRun(Running holder) {
+        awaitWholeRecord();
         kill(Long.parseLong(task.recorded("pid")));
         holder.result();
         kill(Long.parseLong(task.recorded("command-pid")));
@@ -286,7 +301,8 @@ class LockEvidenceTest extends TaskTest {
 
     /** A process of a run whose holder and command are dead. */
     private long orphan(String command, String start) {
-        Running holder = task.hold(task.request(task.markStart() + "; " + command + " & exec sleep 60; : " + directory));
+        Running holder = task.hold(task.request(task.markStart() + "; " + command + " & exec sleep 60; : "
+            + directory));
         Program.await("it runs: " + start, () -> running(start).size() == 1);
         killHolder(holder);
         kill(Long.parseLong(task.recorded("command-pid")));
@@ -298,7 +314,8 @@ class LockEvidenceTest extends TaskTest {
      */
     private void stranger(String script, String start, Program request) throws IOException {
         Path go = directory.resolve("go");
-        Program.shell(directory, "touch waits; while ! [ -e go ]; do sleep 0.05; done; (" + script + ") & wait").start();
+        Program.shell(directory, "touch waits; while ! [ -e go ]; do sleep 0.05; done; (" + script + ") & wait")
+            .start();
         Program.await("the shell runs", () -> Files.exists(directory.resolve("waits")));
         // so that it is older by clock ticks, of 10 ms
         Program.sleep(50);

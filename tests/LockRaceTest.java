@@ -12,8 +12,8 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 
 /**
- * Requests that meet in the gate at the worst moments, and what others do there meanwhile. A request is halted by SIGSTOP
- * right after one of its system calls, by the fault injection of strace(1), and goes on when the test says so.
+ * Requests that meet in the gate at the worst moments, and what others do there meanwhile. A request is halted by
+ * SIGSTOP right after one of its system calls, by the fault injection of strace(1), and goes on when the test says so.
  */
 class LockRaceTest extends TaskTest {
     /** A request that halts after certain system calls on the lock's files. */
@@ -25,7 +25,8 @@ class LockRaceTest extends TaskTest {
         /** @param path whose calls count @param calls {@code SYSCALL:when=N}, of those on that path */
         Halting(Program request, String name, Path path, String... calls) {
             trace = directory.resolve("trace-" + name);
-            List<String> line = new ArrayList<>(List.of("strace", "-f", "-qq", "-o", trace.toString(), "-P", path.toString()));
+            List<String> line = new ArrayList<>(List.of("strace", "-f", "-qq", "-o", trace.toString(), "-P",
+                path.toString()));
             for (String call : calls) {
                 line.addAll(List.of("-e", "inject=" + call.replace(":", ":signal=STOP:")));
             }
@@ -53,7 +54,8 @@ class LockRaceTest extends TaskTest {
 
         private long pid() {
             String text = Program.read(trace);
-            return Long.parseLong(text.substring(text.lastIndexOf('\n', text.lastIndexOf("--- SIGSTOP {")) + 1).split(" ")[0]);
+            return Long.parseLong(text.substring(text.lastIndexOf('\n', text.lastIndexOf("--- SIGSTOP {")) + 1)
+                .split(" ")[0]);
         }
     }
 
@@ -69,7 +71,8 @@ class LockRaceTest extends TaskTest {
     @Test
     void aRequestThatDiesAtItsLinkLosesNoContentions() throws Exception {
         Files.writeString(task.counter, "3\n");
-        task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link", "-e", "inject=link:signal=KILL:when=1")
+        task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link", "-e",
+            "inject=link:signal=KILL:when=1")
             .run();
         assertEquals(3, task.count());
         task.assertDidNotRun();
@@ -81,8 +84,10 @@ class LockRaceTest extends TaskTest {
 
     @Test
     void aRequestThatIsStillAtTheGateDoesNotMakeADeadHolderLookAlive() throws Exception {
-        Halting holder = new Halting(task.request(task.untilFinish()), "holder", task.gate, "fdatasync:when=1").awaitHalt();
-        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1", "fcntl:when=1").awaitHalt();
+        Halting holder = new Halting(task.request(task.untilFinish()), "holder", task.gate, "fdatasync:when=1")
+            .awaitHalt();
+        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1", "fcntl:when=1")
+            .awaitHalt();
         holder.goOn();
         task.awaitStart();
         Program.await("the command is recorded", () -> Program.read(task.lock).contains("\ncommand-start="));
@@ -91,7 +96,8 @@ class LockRaceTest extends TaskTest {
         Program.awaitDeath(List.of(pid));
         passing.goOn();
         passing.awaitHalt();
-        task.markingRequest().run().exitedWith(0).errContains(" is orphaned: holder pid " + pid + " ").errHasNo("is held");
+        task.markingRequest().run().exitedWith(0).errContains(" is orphaned: holder pid " + pid + " ")
+            .errHasNo("is held");
         task.status().run().exitedWith(21).outContains(" is orphaned: ");
         task.assertDidNotRun();
         passing.goOn();
@@ -103,8 +109,10 @@ class LockRaceTest extends TaskTest {
 
     @Test
     void aPasserDoesNotKeepADeadRunsLock() throws Exception {
-        Halting holder = new Halting(task.request(task.untilFinish()), "holder", task.gate, "fdatasync:when=1").awaitHalt();
-        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1", "fcntl:when=1").awaitHalt();
+        Halting holder = new Halting(task.request(task.untilFinish()), "holder", task.gate, "fdatasync:when=1")
+            .awaitHalt();
+        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1", "fcntl:when=1")
+            .awaitHalt();
         holder.goOn();
         task.awaitStart();
         long pid = Long.parseLong(task.recorded("pid"));
@@ -150,7 +158,8 @@ class LockRaceTest extends TaskTest {
         assertEquals("", Program.read(task.lock));
         for (boolean status : new boolean[] {false, true}) {
             if (status) {
-                Files.createFile(task.gate, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+                Files.createFile(task.gate,
+                    PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
                 Files.createLink(task.lock, task.gate);
                 task.status().run().exitedWith(21).outContains(" is stale: ");
             }
@@ -166,7 +175,8 @@ class LockRaceTest extends TaskTest {
         Files.delete(task.gate);
         Halting inside = new Halting(task.request(alone()), "inside", task.gate, "pwrite64:when=1").awaitHalt();
         String record = Program.read(task.gate);
-        assertTrue(record.startsWith("taskrunner-lock 1\n") && record.contains("\ninode=" + Files.getAttribute(task.gate, "unix:ino") + "\n"),
+        assertTrue(record.startsWith("taskrunner-lock 1\n") && record.contains("\ninode="
+            + Files.getAttribute(task.gate, "unix:ino") + "\n"),
             record);
         linking.goOn();
         Program.await("it has linked the other's", () -> Files.exists(task.lock));
@@ -182,9 +192,11 @@ class LockRaceTest extends TaskTest {
     @Test
     void whenTmpIsRemovedBesideAHolderThereAreNeverTwo() throws Exception {
         Running holder = task.hold();
-        Halting before = new Halting(task.request(alone(), "--wait", "20s"), "before", task.gate, "pwrite64:when=1").awaitHalt();
+        Halting before = new Halting(task.request(alone(), "--wait", "20s"), "before", task.gate, "pwrite64:when=1")
+            .awaitHalt();
         Files.delete(task.gate);
-        Halting looking = new Halting(task.request(alone(), "--wait", "20s"), "looking", task.lock, "openat:when=1").awaitHalt();
+        Halting looking = new Halting(task.request(alone(), "--wait", "20s"), "looking", task.lock, "openat:when=1")
+            .awaitHalt();
         task.finish(holder);
         before.goOn();
         Program.await("it has linked the other's", () -> Files.exists(task.lock));
@@ -218,7 +230,8 @@ class LockRaceTest extends TaskTest {
         Object inode = Files.getAttribute(task.lock, "unix:ino");
         first.releaseLock();
         assertEquals(inode, Files.getAttribute(task.lock, "unix:ino"));
-        task.markingRequest().run().exitedWith(0).errContains(" is held by pid " + ProcessHandle.current().pid()).errHasNo("fcntl lock is gone");
+        task.markingRequest().run().exitedWith(0).errContains(" is held by pid " + ProcessHandle.current().pid())
+            .errHasNo("fcntl lock is gone");
         task.assertDidNotRun();
         second.releaseLock();
         task.assertFree();
@@ -249,7 +262,8 @@ class LockRaceTest extends TaskTest {
         Program status = task.status().asNobody();
         for (int i = 0; i < 2; i++) {
             Files.deleteIfExists(trace);
-            Program.shell(directory, "exec strace -f -qq -o " + trace + " -e trace=openat,open,unlink " + status.shellCommand()).run()
+            Program.shell(directory, "exec strace -f -qq -o " + trace + " -e trace=openat,open,unlink "
+                + status.shellCommand()).run()
                 .exitedWith(i == 0 ? 20 : 0);
             assertFalse(Program.read(trace).contains(".lock.tmp"), "it opened the gate");
             if (i == 0) {
@@ -286,7 +300,8 @@ class LockRaceTest extends TaskTest {
 
     @Test
     void aLockFileThatIsNamedLikeAGateIsAUsageError() throws IOException {
-        for (Program program : List.of(taskrunner("--command", "true", "--lockfile", "a.lock.tmp", "--threshold", "0", "--counter-file", "c"),
+        for (Program program : List.of(taskrunner("--command", "true", "--lockfile", "a.lock.tmp", "--threshold", "0",
+            "--counter-file", "c"),
             taskrunner("status", "--lockfile", "a.lock.tmp"))) {
             program.run().exitedWith(64).errContains("a.lock.tmp ends in .tmp");
         }
