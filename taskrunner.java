@@ -171,11 +171,12 @@ public class taskrunner {
 /**
  * What a lock file names.
  *
+ * @param name for messages: the lock file, or the task's name in a fleet
  * @param lockFile absolute, its directory with symbolic links resolved, so that two spellings are one task
- * @param counterFile resolved like the lock file
+ * @param counterFile resolved like the lock file; null when contentions are counted elsewhere
  * @param threshold contentions that are tolerated, at least 0; 0: contentions are not counted
  */
-record Task(Path lockFile, Path counterFile, int threshold) {
+record Task(String name, Path lockFile, Path counterFile, int threshold) {
     /** The task that the options name; --threshold and --counter-file may be missing. */
     static Task of(Arguments arguments) throws UsageException {
         Path lockFile = arguments.path("--lockfile");
@@ -183,7 +184,7 @@ record Task(Path lockFile, Path counterFile, int threshold) {
             throw arguments.refused("--lockfile " + lockFile + " ends in " + GATE
                 + ", as the file beside another task's lock file does; choose another name");
         }
-        return new Task(lockFile, arguments.path("--counter-file"),
+        return new Task(String.valueOf(lockFile), lockFile, arguments.path("--counter-file"),
             arguments.number("--threshold", 0, Integer.MAX_VALUE, 0));
     }
 
@@ -207,8 +208,9 @@ record Task(Path lockFile, Path counterFile, int threshold) {
         if (wrong != null) {
             throw TaskException.cannotCreate("cannot create lock file " + lockFile + ": " + wrong, null);
         }
-        wrong = threshold == 0 ? null : RegularFiles.unusableDirectory(counterFile);
-        if (wrong == null && threshold > 0 && !Files.isWritable(counterFile.getParent())) {
+        boolean counts = threshold > 0 && counterFile != null;
+        wrong = counts ? RegularFiles.unusableDirectory(counterFile) : null;
+        if (wrong == null && counts && !Files.isWritable(counterFile.getParent())) {
             wrong = "directory " + counterFile.getParent() + " is not writable; give it to this user or choose another"
                 + " --counter-file";
         }
@@ -247,10 +249,20 @@ final class Request {
 
     /** @throws UsageException when an option is missing or malformed, before anything is touched */
     Request(Arguments arguments) throws UsageException {
-        arguments.requireAll("--command", "--lockfile", "--threshold", "--counter-file");
+        this(arguments, null);
+    }
+
+    /** @param fleet the task's name in a fleet, whose database has the counter, or null */
+    Request(Arguments arguments, String fleet) throws UsageException {
+        if (fleet == null) {
+            arguments.requireAll("--command", "--lockfile", "--threshold", "--counter-file");
+        } else {
+            arguments.requireAll("--command", "--lockfile", "--threshold");
+        }
         argv = arguments.argv();
         command = arguments.has("--command") ? arguments.text("--command") : Text.shellWords(arguments.words());
-        task = Task.of(arguments);
+        Task local = Task.of(arguments);
+        task = fleet == null ? local : new Task(fleet, local.lockFile(), null, local.threshold());
         wait = arguments.duration("--wait", Duration.ZERO);
         timeout = arguments.duration("--timeout", Duration.ZERO);
         killAfter = arguments.duration("--kill-after", Duration.ofSeconds(8));
@@ -278,8 +290,8 @@ final class Request {
                 throw arguments.refused(option + " " + other + " is the lock file or its .tmp; choose another file");
             }
         }
-        if (counterFile.equals(logFile) || counterFile.equals(metricsFile) || logFile != null
-            && logFile.equals(metricsFile)) {
+        if (counterFile != null && (counterFile.equals(logFile) || counterFile.equals(metricsFile))
+            || logFile != null && logFile.equals(metricsFile)) {
             throw arguments.refused("--counter-file, --log-file and --metrics-file must be different files");
         }
         Path temporary = metricsFile == null ? null : Task.gate(metricsFile);
@@ -315,7 +327,10 @@ final class Execution {
     final Request request;
     final Holder holder;
     final Log log;
-    private LockFile lock;
+    private final TaskLock locks;
+    private TaskLock.Held lock;
+    /** The same, also after its release, or null. */
+    private TaskLock.Held acquired;
     private LockState recovered;
     private Process startedNotification;
     private Outcome outcome;
@@ -349,10 +364,20 @@ final class Execution {
         void ended(BooleanSupplier escalate);
     }
 
+    /** A request that goes by its lock file. */
     Execution(Request request) {
         this.request = request;
         this.holder = Holder.self();
         this.log = new Log(request, holder);
+        this.locks = new LockFiles(request, holder);
+    }
+
+    /** A request that goes by another lock. @param locks makes it for this execution */
+    Execution(Request request, java.util.function.Function<Execution, TaskLock> locks) {
+        this.request = request;
+        this.holder = Holder.self();
+        this.log = new Log(request, holder);
+        this.locks = locks.apply(this);
     }
 
     /** The whole workflow; returns the exit status. */
@@ -380,12 +405,14 @@ final class Execution {
         boolean replaces = request.replace;
         while (true) {
             long left = deadline - System.nanoTime();
+            long pause;
             try {
                 request.task.checkDirectories();
-                LockFile.Attempt attempt = LockFile.attempt(request, holder, left <= 0 && !replaces);
-                boolean nested = attempt.lock() == null && Holder.isAround(attempt.lockState().holder());
+                TaskLock.Attempt attempt = locks.attempt(left <= 0 && !replaces);
+                boolean nested = attempt.lockState() != null && Holder.isAround(attempt.lockState().holder());
                 if (attempt.lock() != null) {
                     lock = attempt.lock();
+                    acquired = lock;
                     recovered = attempt.lockState();
                     if (recovered != null) {
                         log.warn("recovered", recovery());
@@ -395,17 +422,18 @@ final class Execution {
                     }
                     return true;
                 }
+                pause = attempt.retryMillis();
                 if (replaces) {
                     replaces = replace(attempt.lockState());
                     left = 0;
-                } else if (left <= 0) {
+                } else if (left <= 0 && pause == 0) {
                     outcome = Outcome.contended(request, attempt.lockState(), attempt.count(), nested);
                     return false;
                 } else if (nested) {
                     // it would wait for itself
                     deadline = System.nanoTime();
                     continue;
-                } else if (!waits) {
+                } else if (!waits && pause == 0) {
                     waits = true;
                     log.debug("waiting", attempt.lockState().message() + "; waiting for up to "
                         + Text.duration(request.wait.toMillis()));
@@ -414,7 +442,7 @@ final class Execution {
                 outcome = stopSignal() != null ? Outcome.stopped(stopSignal()) : Outcome.error(null, e);
                 return false;
             }
-            if (stopsWithin(Math.min(backoff.next(), left / 1_000_000 + 1))) {
+            if (stopsWithin(pause > 0 ? pause : Math.min(backoff.next(), left / 1_000_000 + 1))) {
                 outcome = Outcome.stopped(stopSignal());
                 return false;
             }
@@ -469,7 +497,9 @@ final class Execution {
     }
 
     private String recovery() {
-        return "recovered stale lock " + request.task.lockFile() + ": " + recovered.what();
+        return recovered.kind() == LockState.Kind.LOST
+            ? "took over " + recovered.subject() + " from " + recovered.what()
+            : "recovered stale " + recovered.subject() + ": " + recovered.what();
     }
 
     /** Waits for a signal to stop, for up to so many milliseconds; an interrupt is one. */
@@ -512,7 +542,6 @@ final class Execution {
                     return;
                 }
                 waiting = Thread.currentThread();
-                lock.recordStart();
                 process = start(builder);
             }
             outcome = await(process, output, startedMillis, startedNanos);
@@ -521,23 +550,23 @@ final class Execution {
         } catch (RuntimeException | Error e) {
             outcome = Outcome.error(run, new TaskException(ExitStatus.INTERNAL,
                 "the command was terminated after an internal error: " + e + "; --verbose shows where", e));
-            if (tree != null) {
-                keepLockUnlessGone(tree.terminate(Duration.ZERO));
+            List<ProcessId> remaining = tree == null ? List.of() : tree.terminate(Duration.ZERO);
+            if (!remaining.isEmpty()) {
+                keepLock(remaining);
             }
         }
     }
 
-    /** A lock whose run lives on stays, as orphaned. */
-    private void keepLockUnlessGone(List<ProcessId> remaining) {
-        if (!remaining.isEmpty()) {
-            lock.keep();
-            lock = null;
-        }
+    /** A lock whose run lives on stays. @return the error that this is */
+    private TaskException keepLock(List<ProcessId> remaining) {
+        TaskException error = lock.keep(remaining, tree);
+        lock = null;
+        return error;
     }
 
     private Outcome await(Process process, Output output, long startedMillis, long startedNanos) {
         long oomKills = Processes.oomKills();
-        lock.recordCommand(tree.command());
+        lock.started(tree);
         if (output != null) {
             output.started(process);
         }
@@ -555,8 +584,9 @@ final class Execution {
         } catch (InterruptedException e) {
             stop(StopSignal.TERM);
         }
-        boolean alone = !timedOut && endedAlone(status);
-        List<ProcessId> remaining = alone ? List.of() : timedOut || stopSignal() != null
+        String lost = lock.lost();
+        boolean alone = !timedOut && lost == null && endedAlone(status);
+        List<ProcessId> remaining = alone ? List.of() : timedOut || lost != null || stopSignal() != null
             ? tree.terminate(request.killAfter) : terminateLeft(status);
         StopSignal stopped = alone ? null : stopSignal();
         if (output != null) {
@@ -564,9 +594,9 @@ final class Execution {
             output.ended(() -> forced || stopSignal() != null);
         }
         run = new Run(startedMillis, (System.nanoTime() - startedNanos) / 1_000_000);
-        keepLockUnlessGone(remaining);
-        return !remaining.isEmpty() ? Outcome.error(run, notKilled(remaining))
-            : stopped != null ? Outcome.stopped(run, stopped, lock.replacedBy())
+        return !remaining.isEmpty() ? Outcome.error(run, keepLock(remaining))
+            : lost != null ? Outcome.lost(run, lost)
+            : stopped != null ? Outcome.stopped(run, stopped, lock.stoppedBy())
             : timedOut ? Outcome.timedOut(request, run)
             : Outcome.ended(request, run, status, status == ExitStatus.KILLED && oomKills >= 0
                 && Processes.oomKills() > oomKills);
@@ -592,19 +622,6 @@ final class Execution {
         return tree.terminate(request.killAfter);
     }
 
-    private TaskException notKilled(List<ProcessId> remaining) {
-        StringBuilder which = new StringBuilder();
-        for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
-            ProcessId id = remaining.get(i);
-            String why = !tree.contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
-                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
-                : "it belongs to " + Processes.user(id) + ": EPERM";
-            which.append(i == 0 ? "" : ", ").append("pid ").append(id.pid()).append(" (").append(why).append(')');
-        }
-        return TaskException.io("cannot kill " + which + "; lock file " + request.task.lockFile() + " is kept; look: ps"
-            + " -o pid,user,stat,wchan:20,args -p " + Text.list(ProcessTree.pids(remaining)), null);
-    }
-
     private synchronized StopSignal stopSignal() {
         return stopSignal;
     }
@@ -620,6 +637,7 @@ final class Execution {
             builder.redirectInput(ProcessBuilder.Redirect.from(new File("/dev/null")));
         }
         try {
+            lock.starting(builder.environment());
             Process process = Processes.start(builder.command(request.argv));
             tree = new ProcessTree(Processes.entry(process), holder);
             return process;
@@ -629,9 +647,8 @@ final class Execution {
             // a JVM that cannot start its reaper thread throws after the fork: the child lives already
             tree = ProcessTree.ofLastChild(holder);
             List<ProcessId> remaining = tree.terminate(Duration.ZERO);
-            keepLockUnlessGone(remaining);
             throw remaining.isEmpty() ? TaskException.cannotStart(request.argv.get(0) + ": " + Text.reason(e), e)
-                : notKilled(remaining);
+                : keepLock(remaining);
         }
     }
 
@@ -819,6 +836,11 @@ final class Execution {
         return outcome;
     }
 
+    /** The lock that this request has acquired, which may have been released since, or null. */
+    TaskLock.Held acquired() {
+        return acquired;
+    }
+
     /** The stale lock that this request recovered, or null. */
     LockState recovered() {
         return recovered;
@@ -842,7 +864,9 @@ enum Ending {
     /** Contention beyond the threshold, or with an overdue lock. */
     THRESHOLD("ERROR"),
     /** The request could not do its work, or not release the lock. */
-    ERROR("ERROR");
+    ERROR("ERROR"),
+    /** The lock was lost while the command ran, which was terminated. */
+    LOST("ERROR");
 
     final String level;
 
@@ -929,10 +953,10 @@ final class Outcome {
         return stopped(null, signal, null);
     }
 
-    /** @param run or null when the command did not start @param replacedBy who wanted it, or null */
-    static Outcome stopped(Run run, Execution.StopSignal signal, String replacedBy) {
-        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), (replacedBy == null
-            ? "stopped by SIG" + signal.name() : "replaced by " + replacedBy) + (run == null
+    /** @param run or null when the command did not start @param by what the lock says about it, or null */
+    static Outcome stopped(Run run, Execution.StopSignal signal, String by) {
+        Outcome outcome = new Outcome(Ending.STOPPED, ExitStatus.SIGNAL + signal.number(), (by == null
+            ? "stopped by SIG" + signal.name() : by) + (run == null
             ? " before the command started" : " after " + Text.duration(run.durationMillis())
             + ", all processes of the command are gone"), true, run);
         outcome.signal = signal.name();
@@ -947,7 +971,7 @@ final class Outcome {
         Outcome outcome;
         if (count.reported()) {
             boolean many = n - 1 > threshold;
-            outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.lockFile()
+            outcome = new Outcome(Ending.THRESHOLD, ExitStatus.THRESHOLD, "task " + request.task.name()
                 + (many ? " was busy for " + n + " requests in a row (threshold " + threshold + "): "
                     : " is overdue (--overdue " + Text.duration(request.overdue.toMillis()) + "), contention " + n
                     + ", threshold " + threshold + ": ") + lockState.what() + inside + "; "
@@ -963,6 +987,10 @@ final class Outcome {
         return outcome;
     }
 
+    static Outcome lost(Run run, String why) {
+        return new Outcome(Ending.LOST, ExitStatus.LOST, why, false, run);
+    }
+
     /** @param run or null when the command did not start */
     static Outcome error(Run run, TaskException error) {
         Outcome outcome = new Outcome(Ending.ERROR, error.exitStatus, error.getMessage(), false, run);
@@ -972,6 +1000,61 @@ final class Outcome {
 }
 
 // 5. the lock
+
+/** What makes a request the only one that runs its command. One thread uses it. */
+interface TaskLock {
+    /**
+     * Tries once to acquire the lock.
+     *
+     * @param count whether a contention counts
+     */
+    Attempt attempt(boolean count) throws TaskException;
+
+    /**
+     * What came of one try.
+     *
+     * @param lock null when it was not acquired
+     * @param lockState what blocks the task; with a lock: the stale one that was recovered, or null
+     * @param warning what a person should know of the counter, or null
+     * @param retryMillis nothing was counted: try again after so long, however long the request waits; or 0
+     */
+    record Attempt(Held lock, LockState lockState, ContentionCounter.Count count, String warning, long retryMillis) {
+    }
+
+    /** A lock that this request holds. */
+    interface Held {
+        /** The command is about to start. @param environment of the command @throws TaskException when it must not */
+        void starting(Map<String, String> environment) throws TaskException;
+
+        void started(ProcessTree command);
+
+        /** Why this request is the holder no more, or null. If it is not, the command is being terminated. */
+        String lost();
+
+        /** @return false when somebody removed or replaced the lock file meanwhile: then it is left alone */
+        boolean release() throws TaskException;
+
+        /** Who wanted the command to be terminated, as a message says it, or null. */
+        String stoppedBy();
+
+        /** A number that grows with each acquisition of the task, or null. */
+        Long fence();
+
+        /** What an auditor should know of how it was held, or null. */
+        String note();
+
+        /** Processes of the command survived SIGKILL: the lock stays with them. @return the error that this is */
+        TaskException keep(List<ProcessId> remaining, ProcessTree command);
+    }
+}
+
+/** The lock file of a request. */
+record LockFiles(Request request, Holder holder) implements TaskLock {
+    @Override
+    public Attempt attempt(boolean count) throws TaskException {
+        return LockFile.attempt(request, request.task, holder, count);
+    }
+}
 
 /**
  * A lock that this request holds, and the way to get one. The lock file's existence is the lock; an fcntl(2) lock on it
@@ -994,7 +1077,7 @@ final class Outcome {
  *     request's, so enter anew. Then clear the counter; when that fails unlink LOCKFILE again. A crash in between
  *     leaves a stale lock, and who recovers it clears the counter.
  * <li><b>Leave the gate</b>: unlink LOCKFILE.tmp, keep its channel: the fcntl lock now marks the holder's life.
- * <li><b>Run</b>: append the command's process to the record ({@link #recordCommand}).
+ * <li><b>Run</b>: append the command's process to the record ({@link #started}).
  * <li><b>Release</b> ({@link #release}), outside the gate: if LOCKFILE still is the own inode, unlink it, then close.
  *     If not, somebody removed or replaced it: leave it alone.
  * </ol>
@@ -1004,7 +1087,7 @@ final class Outcome {
  * LockedFile} closes channels. And Java has no fstat(2): {@link LockedFile#isAt} is the one proof that a path leads to
  * an inode.
  */
-final class LockFile {
+final class LockFile implements TaskLock.Held {
     /** The locks that this JVM holds, by device and inode (else path): asked before any lock file is opened. */
     private static final Map<Object, LockFile> HELD = new ConcurrentHashMap<>();
     private static final String REPLACED_BY = "replaced-by=";
@@ -1013,16 +1096,6 @@ final class LockFile {
     private final Holder holder;
     private final LockedFile file;
     private final Object key;
-
-    /**
-     * What came of one try.
-     *
-     * @param lock null on contention
-     * @param lockState what blocks the task; with a lock: the stale one that was recovered, or null
-     * @param warning what a person should know of the counter, or null
-     */
-    record Attempt(LockFile lock, LockState lockState, ContentionCounter.Count count, String warning) {
-    }
 
     private LockFile(Path path, Holder holder, LockedFile file) {
         this.path = path;
@@ -1043,30 +1116,31 @@ final class LockFile {
     /**
      * Tries once to acquire the lock.
      *
+     * @param task the request's, or the same without a counter
      * @param count whether a contention is counted
      * @throws TaskException 73 when the lock file cannot be created, 74 on I/O errors, 65 on a counter file that holds
      *     no counter
      */
-    static Attempt attempt(Request request, Holder holder, boolean count) throws TaskException {
+    static TaskLock.Attempt attempt(Request request, Task task, Holder holder, boolean count) throws TaskException {
         Looks looks = new Looks();
         while (true) {
-            try (Gate gate = enterGate(request.task.lockFile(), holder)) {
-                Attempt attempt = inside(gate, request, holder, count, looks);
+            try (Gate gate = enterGate(task.lockFile(), holder)) {
+                TaskLock.Attempt attempt = inside(gate, request, task, holder, count, looks);
                 if (attempt != null) {
                     return attempt;
                 }
             } catch (IOException e) {
-                throw TaskException.io("cannot use lock file " + request.task.lockFile() + ": " + Text.reason(e), e);
+                throw TaskException.io("cannot use lock file " + task.lockFile() + ": " + Text.reason(e), e);
             }
             looks.pause();
         }
     }
 
     /** @return null when the gate is to be entered anew: for another look, or since a cleaner removed it */
-    private static Attempt inside(Gate gate, Request request, Holder holder, boolean count, Looks looks)
-        throws TaskException, IOException {
-        Path path = request.task.lockFile();
-        ContentionCounter counter = new ContentionCounter(request.task);
+    private static TaskLock.Attempt inside(Gate gate, Request request, Task task, Holder holder, boolean count,
+        Looks looks) throws TaskException, IOException {
+        Path path = task.lockFile();
+        ContentionCounter counter = new ContentionCounter(task);
         while (true) {
             Found found = look(path, gate.file(), true);
             if (found == null) {
@@ -1075,7 +1149,7 @@ final class LockFile {
                 if (link(path, gate)) {
                     LockFile lock = held(path, gate, holder, counter);
                     return lock == null ? null
-                        : new Attempt(lock, looks.recovered, ContentionCounter.NOT_COUNTED, counter.warning());
+                        : new TaskLock.Attempt(lock, looks.recovered, ContentionCounter.NOT_COUNTED, counter.warning(), 0);
                 }
                 if (!gate.isThere()) {
                     return null;
@@ -1086,8 +1160,8 @@ final class LockFile {
                 // another request, whose gate a cleaner removed, has linked this one's node, or an empty one
                 gate.remove(path);
             } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
-                return new Attempt(null, found.lockState, count
-                    ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED, null);
+                return new TaskLock.Attempt(null, found.lockState, count
+                    ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED, null, 0);
             } else {
                 counter.check();
                 if (!gate.isThere()) {
@@ -1322,27 +1396,30 @@ final class LockFile {
         }
     }
 
-    /** Who has ended this run by --replace, or null. */
-    String replacedBy() {
+    /** Whether it was by --replace. */
+    @Override
+    public String stoppedBy() {
         try {
             String text = RegularFiles.read(file.channel(), Holder.MAX_LENGTH);
             int at = text.lastIndexOf("\n" + REPLACED_BY);
-            return at < 0 ? null : text.substring(at + 1 + REPLACED_BY.length()).strip();
+            return at < 0 ? null : "replaced by " + text.substring(at + 1 + REPLACED_BY.length()).strip();
         } catch (IOException e) {
             return null;
         }
     }
 
     /** Says, where the run cannot be told from its environment, that a command may be alive from now on. */
-    void recordStart() {
+    @Override
+    public void starting(Map<String, String> environment) {
         if (!Processes.HAVE_PROC) {
             append(Holder.STARTING);
         }
     }
 
     /** Adds the command's process to the record. Without it the run's id in the environment still proves what lives. */
-    void recordCommand(Processes.Entry command) {
-        append(Holder.commandText(command));
+    @Override
+    public void started(ProcessTree command) {
+        append(Holder.commandText(command.command()));
         append(holder.surroundingsText());
     }
 
@@ -1360,7 +1437,8 @@ final class LockFile {
      * @return false when the path no longer leads to this lock: then it is left alone
      * @throws TaskException 74 when it has become a directory (EISDIR) or cannot be removed
      */
-    boolean release() throws TaskException {
+    @Override
+    public boolean release() throws TaskException {
         try {
             if (file.isAt(path)) {
                 return Files.deleteIfExists(path);
@@ -1374,12 +1452,36 @@ final class LockFile {
             throw TaskException.io("cannot release the lock: lock file " + path + ": " + Text.reason(e)
                 + "; remove it: rm " + path, e);
         } finally {
-            keep();
+            close();
         }
     }
 
-    /** Lets the fcntl lock go and leaves the lock file: what still runs makes it orphaned. */
-    void keep() {
+    @Override
+    public Long fence() {
+        return null;
+    }
+
+    @Override
+    public String note() {
+        return null;
+    }
+
+    /** Nobody takes it from a living holder; who removes the lock file is told at the release. */
+    @Override
+    public String lost() {
+        return null;
+    }
+
+    /** What still runs makes the lock file orphaned. */
+    @Override
+    public TaskException keep(List<ProcessId> remaining, ProcessTree command) {
+        close();
+        return TaskException.io(command.notKilled(remaining) + "; lock file " + path + " is kept; look: ps -o"
+            + " pid,user,stat,wchan:20,args -p " + Text.list(ProcessTree.pids(remaining)), null);
+    }
+
+    /** Lets the fcntl lock go and leaves the lock file. */
+    private void close() {
         file.close();
         // only now, since an open channel would look like the gate's own; only its own entry, since another file may
         // have got the inode's number by now
@@ -1846,6 +1948,20 @@ final class Holder {
         return surroundings;
     }
 
+    /** One that no lock file tells of: of another host. @param pid there, or 0 @param started UTC, ISO-8601 */
+    static Holder elsewhere(String runId, long pid, String host, String user, String started) {
+        Map<String, String> fields = new LinkedHashMap<>();
+        fields.put("run", runId);
+        fields.put("pid", Long.toString(pid));
+        fields.put("start", "0");
+        fields.put("pid-namespace", "");
+        fields.put("host", wellFormed(host));
+        fields.put("boot", "");
+        fields.put("user", wellFormed(user));
+        fields.put("started", started);
+        return new Holder(fields, Map.of());
+    }
+
     /** @param inode the file's that it is written into */
     String text(long inode) {
         return lines(new StringBuilder(MAGIC), fields).append("inode=").append(inode).append('\n').toString();
@@ -2073,13 +2189,15 @@ final class Holder {
 }
 
 /**
- * What was found at a lock file's path.
+ * What was found at a lock file's path, or of a task of a fleet.
  *
+ * @param subject what messages begin with: {@code lock PATH}, {@code task NAME}
+ * @param path of the lock file, or null
  * @param holder what its record says, or null without one
  * @param what who holds it since when, or what is known of it: goes on after the name of the lock or the task
  * @param advice one thing to do when the lock does not go away
  */
-record LockState(Kind kind, Path path, Holder holder, String what, String advice) {
+record LockState(Kind kind, String subject, Path path, Holder holder, String what, String advice) {
     enum Kind {
         /** Nothing is there. */
         FREE(ExitStatus.OK, " is free"),
@@ -2092,7 +2210,15 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
         /** Something else than taskrunner made it. */
         FOREIGN(ExitStatus.STATUS_BLOCKED, " blocks the task: "),
         /** Made by taskrunner, and nothing can be proven. */
-        UNKNOWN(ExitStatus.STATUS_BLOCKED, " is in an unknown state: ");
+        UNKNOWN(ExitStatus.STATUS_BLOCKED, " is in an unknown state: "),
+        /** Of a fleet: the holder's session lives, and has not been heard of. */
+        PAUSED(ExitStatus.STATUS_LEFT_BEHIND, " is "),
+        /** Of a fleet: the holder's session is gone, and may come back. */
+        SILENT(ExitStatus.STATUS_LEFT_BEHIND, " is "),
+        /** Of a fleet: the holder was not heard of for too long. */
+        LOST(ExitStatus.STATUS_LEFT_BEHIND, " is lost: "),
+        /** Of a fleet: the database was failed over, and holders may come back. */
+        FAILOVER(ExitStatus.STATUS_HELD, " is ");
 
         /** Of {@code status}. */
         final int exitStatus;
@@ -2108,6 +2234,10 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
         }
     }
 
+    private LockState(Kind kind, Path path, Holder holder, String what, String advice) {
+        this(kind, "lock " + path, path, holder, what, advice);
+    }
+
     Json holderJson() {
         return holder == null ? null : holder.json();
     }
@@ -2119,13 +2249,13 @@ record LockState(Kind kind, Path path, Holder holder, String what, String advice
 
     /** How long it has been there: since the record was made, or without one since the file was changed. */
     long ageMillis() {
-        long since = holder == null ? path.toFile().lastModified() : Text.millis(holder.started());
+        long since = holder != null ? Text.millis(holder.started()) : path == null ? 0 : path.toFile().lastModified();
         return since <= 0 ? 0 : Math.max(0, System.currentTimeMillis() - since);
     }
 
     /** One line without an end mark. */
     String message() {
-        return "lock " + path + kind.verb + what;
+        return subject + kind.verb + what;
     }
 
     static LockState free(Path path) {
@@ -2834,6 +2964,19 @@ final class ProcessTree {
     private static boolean isLater(Processes.Entry process, long pid) {
         long distance = process.id().pid() - pid;
         return pid > 0 && (distance > 0 && distance < PID_HALF_RANGE || distance < -PID_HALF_RANGE);
+    }
+
+    /** Why they could not be killed, in words. */
+    String notKilled(List<ProcessId> remaining) {
+        StringBuilder which = new StringBuilder("cannot kill ");
+        for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
+            ProcessId id = remaining.get(i);
+            String why = !contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
+                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
+                : "it belongs to " + Processes.user(id) + ": EPERM";
+            which.append(i == 0 ? "" : ", ").append("pid ").append(id.pid()).append(" (").append(why).append(')');
+        }
+        return which.toString();
     }
 
     static List<Long> pids(List<ProcessId> ids) {
@@ -3869,7 +4012,7 @@ final class Notification {
     /** Those that a person should know of. */
     static final String DEFAULT_EVENTS = "threshold,failed,timeout,recovered,error";
     /** What only the batch variant knows of. */
-    private static final String HISTORY_EVENTS = ",resolved,killed";
+    private static final String HISTORY_EVENTS = ",resolved,killed,lost";
     static final int MAX_SECONDS = 30;
     /** execve(2) refuses a string of 128 KiB or more. */
     private static final int MAX_VALUE_LENGTH = 30_000;
@@ -4785,6 +4928,8 @@ final class ExitStatus {
     static final int CANNOT_CREATE = 73;
     static final int IO = 74;
     static final int THRESHOLD = 75;
+    /** EX_PROTOCOL of sysexits(3). */
+    static final int LOST = 76;
     static final int TIMEOUT = 124;
     static final int CANNOT_START = 126;
     static final int NOT_FOUND = 127;
@@ -4970,16 +5115,16 @@ final class Status {
         return task;
     }
 
-    private static String advised(LockState lockState) {
+    static String advised(LockState lockState) {
         return lockState.message() + (lockState.advice().isEmpty() ? "" : "; " + lockState.advice());
     }
 
     /** @param contentions or -1 */
-    private static int plugin(LockState lockState, long contentions, int threshold) {
+    static int plugin(LockState lockState, long contentions, int threshold) {
         int state = switch (lockState.kind()) {
             case FREE -> 0;
-            case HELD -> contentions > threshold ? 2 : 0;
-            case STALE, ORPHANED -> 1;
+            case HELD, FAILOVER -> contentions > threshold ? 2 : 0;
+            case STALE, ORPHANED, PAUSED, SILENT, LOST -> 1;
             case FOREIGN, UNKNOWN -> 2;
         };
         String counted = contentions < 0 ? "" : " contentions=" + contentions + ";;" + threshold + ";0";
