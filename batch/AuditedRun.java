@@ -61,6 +61,7 @@ final class AuditedRun {
                 : "SIGNAL_" + (outcome.status - ExitStatus.SIGNAL);
             case CONTENTION -> "CONTENDED";
             case THRESHOLD -> "THRESHOLD_EXCEEDED";
+            case LOST -> "LOCK_LOST";
             case ERROR -> outcome.error.isOfCounter ? "COUNTER_ERROR"
                 : outcome.exitStatus >= ExitStatus.CANNOT_START ? "EXIT_" + outcome.exitStatus : "LOCK_ERROR";
             default -> outcome.ending.name();
@@ -79,7 +80,9 @@ final class AuditedRun {
 
     /** What is stored of the outcome: it tells the command as the row does, which may mask parts of it. */
     String message(Outcome outcome) {
-        return outcome.message(row.command());
+        TaskLock.Held lock = execution.acquired();
+        String note = lock == null || lock.note() == null ? "" : "; " + lock.note();
+        return outcome.message(row.command()) + note;
     }
 
     /**
@@ -216,9 +219,13 @@ final class AuditedRun {
         LockState met = outcome.lockState;
         String holder = met == null ? null : met.holder() == null ? met.kind().text() : met.holder().describe();
         Run run = outcome.run;
-        return new ResultRow(batchStatus(outcome), exitStatus(outcome), acquired,
+        return new ResultRow(batchStatus(outcome), exitStatus(outcome), acquired, fence(),
             run == null ? null : Text.time(run.startedMillis()), run == null ? null : run.durationMillis(),
             outcome.exitStatus, contentions, holder, message(outcome), output.note(), Repository.time(Instant.now()));
+    }
+
+    private Long fence() {
+        return execution.acquired() == null ? null : execution.acquired().fence();
     }
 
     boolean acquireLock() {
@@ -236,8 +243,8 @@ final class AuditedRun {
     void runCommand() {
         try {
             repository.patience(WAIT_BEFORE_COMMAND);
-            repository.acquired(id, acquired, runner == null ? List.of() : runner.steps());
-            for (String dead : Reconciliation.ofTask(repository, row.lockFile(), row.runId(), execution.recovered())) {
+            repository.acquired(id, acquired, fence(), runner == null ? List.of() : runner.steps());
+            for (String dead : Reconciliation.ofTask(repository, row, execution.acquired(), execution.recovered())) {
                 killed.add(new Execution.Notice("killed", dead));
             }
         } catch (RepositoryException e) {

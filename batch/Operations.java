@@ -17,6 +17,10 @@ final class Operations {
             taskrunnerbatch.reconcile(repository);
             ExecutionRow row = taskrunnerbatch.find(repository, id);
             RequestRow request = row.request();
+            boolean elsewhere = !request.host().equals(Host.name()) || !Reconciliation.isVisiblyAlive(request);
+            if (request.fleetTask() != null && row.isUnfinished() && elsewhere) {
+                return FleetOperations.stop(repository, row, wait);
+            }
             checkStoppable(row);
             repository.release();
             ProcessId runner = Reconciliation.process(request);

@@ -174,6 +174,32 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
         connection.setNetworkTimeout(null, (int) Math.max(100, patience.toMillis()));
     }
 
+    /**
+     * The connection of a fleet's lock, with nothing set but how long to wait for an answer.
+     *
+     * @param name of the session, for who looks at the server
+     */
+    Connection connectForLock(String name) throws SQLException {
+        Properties limited = new Properties();
+        limited.putAll(settings);
+        limited.setProperty("connectTimeout", "3");
+        limited.setProperty("socketTimeout", "5");
+        limited.setProperty("ApplicationName", name);
+        if (hosts().contains(",")) {
+            // where the URL says something else, that counts
+            limited.setProperty("targetServerType", "primary");
+            limited.setProperty("hostRecheckSeconds", "1");
+        }
+        return new org.postgresql.Driver().connect(url, limited);
+    }
+
+    /** The host or hosts as the URL has them, {@code localhost} without one. */
+    String hosts() {
+        String rest = url.substring(PREFIX.length());
+        String authority = rest.startsWith("//") ? rest.substring(2).split("[/?]", 2)[0] : "";
+        return authority.isEmpty() ? "localhost" : authority;
+    }
+
     @Override
     public Object identity() {
         return url;

@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * Ends the rows of executions whose runner is proven dead: KILLED where something proves that the run did not end by
@@ -28,20 +29,46 @@ final class Reconciliation {
      * The unfinished executions of the task whose lock a run has just acquired. A contender in flight is ended by
      * nothing but the death of its own process.
      *
-     * @param acquirer the run's id
+     * @param acquirer the run
      * @param recovered the stale lock that it recovered, or null
      * @return a message for each one that was found killed
      */
-    static List<String> ofTask(Repository repository, String lockFile, String acquirer, LockState recovered)
+    static List<String> ofTask(Repository repository, RequestRow acquirer, TaskLock.Held lock, LockState recovered)
         throws RepositoryException {
+        if (lock instanceof FleetLock fleetLock) {
+            return ofFleet(repository, acquirer.fleetTask(), fleetLock.previousFence(), recovered);
+        }
         List<String> killed = new ArrayList<>();
-        for (ExecutionRow row : repository.unfinished(lockFile)) {
-            String evidence = row.request().runId().equals(acquirer) ? null : reconcile(repository, row, recovered);
+        for (ExecutionRow row : repository.unfinished(acquirer.lockFile())) {
+            String evidence = row.request().runId().equals(acquirer.runId()) ? null : reconcile(repository, row, recovered);
             if (evidence != null) {
-                killed.add("job execution " + row.id() + " of task " + lockFile + " was killed: " + evidence);
+                killed.add("job execution " + row.id() + " of task " + acquirer.lockFile() + " was killed: " + evidence);
             }
         }
         return killed;
+    }
+
+    /**
+     * The executions of a fleet's task that a run has just acquired, wherever they ran.
+     *
+     * @param before the fence of the run that had the task last
+     * @param recovered the run that it was taken over from, or null
+     * @return a message for the one that was found killed
+     */
+    private static List<String> ofFleet(Repository repository, String fleetTask, long before, LockState recovered)
+        throws RepositoryException {
+        Optional<ExecutionRow> dead = recovered == null || recovered.holder() == null ? Optional.empty()
+            : repository.unfinishedOf(recovered.holder().runId());
+        if (dead.isPresent()) {
+            repository.reconcile(dead.get().id(), "FAILED", "KILLED", recovered.what());
+        }
+        for (ExecutionRow row : repository.abandoned(fleetTask, before)) {
+            repository.reconcile(row.id(), "FAILED", "LOST", "it has no session any more, and later runs have had the task; its"
+                + " outcome was not delivered, it may lie in the spool of " + row.request().user() + " on "
+                + row.request().host());
+        }
+        return dead.isEmpty() ? List.of() : List.of("job execution " + dead.get().id() + " of task " + fleetTask
+            + " was killed: " + recovered.what());
     }
 
     /** @return what proves that it was killed, when it was */

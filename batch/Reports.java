@@ -37,7 +37,10 @@ final class Reports {
     static {
         VALUES.put("id", row -> row.id());
         VALUES.put("job_instance", row -> row.instanceId());
-        VALUES.put("task", row -> row.request().lockFile());
+        VALUES.put("task", row -> row.request().taskName());
+        VALUES.put("lock_file", row -> row.request().lockFile());
+        VALUES.put("fleet", row -> row.request().fleetTask());
+        VALUES.put("fence", row -> row.fence());
         VALUES.put("command", row -> row.request().command());
         VALUES.put("host", row -> row.request().host());
         VALUES.put("user", row -> row.request().user());
@@ -56,7 +59,7 @@ final class Reports {
         VALUES.put("exit_code", row -> row.exitCode());
         VALUES.put("contentions", row -> row.contentions());
         VALUES.put("threshold", row -> (long) row.request().threshold());
-        VALUES.put("counter_file", row -> row.request().counterFile());
+        VALUES.put("counter_file", row -> row.request().fleetTask() == null ? row.request().counterFile() : null);
         VALUES.put("holder", row -> row.holder());
         VALUES.put("message", row -> row.message());
         VALUES.put("evidence", row -> row.evidence());
@@ -73,7 +76,7 @@ final class Reports {
             throw arguments.refused("invalid --status '" + arguments.text("--status")
                 + "': give a batch status or exit status such as FAILED, COMPLETED, EXIT_3, CONTENDED, KILLED");
         }
-        Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.text("--host"),
+        Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.text("--fleet"), arguments.text("--host"),
             arguments.text("--user"), status, time(arguments, "--since"), time(arguments, "--until"),
             arguments.number("--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = taskrunnerbatch.open(arguments, false)) {
@@ -190,7 +193,7 @@ final class Reports {
 
     private static String[] cells(ExecutionRow row) {
         RequestRow request = row.request();
-        return new String[] {Long.toString(row.id()), request.lockFile(), request.host(), request.user(),
+        return new String[] {Long.toString(row.id()), request.taskName(), request.host(), request.user(),
             request.createTime().substring(0, 19) + "Z", duration(row.commandMillis()), row.batchStatus(),
             text(row.exitStatus()), text(row.contentions())};
     }
@@ -333,7 +336,10 @@ final class Reports {
         lines.put("evidence", row.evidence());
         lines.put("command", request.command());
         lines.put("lock file", request.lockFile());
-        lines.put("counter file", request.counterFile() + ", threshold " + request.threshold()
+        lines.put("task of a fleet", request.fleetTask() == null ? null : request.fleetTask() + (row.fence() == null ? ""
+            : ", fence " + row.fence()));
+        lines.put("counter file", (request.fleetTask() == null ? request.counterFile() : "in the database") + ", threshold "
+            + request.threshold()
             + (row.contentions() == null ? "" : ", contentions afterwards " + row.contentions()));
         request.options().forEach((name, value) -> lines.put(name, value.isEmpty() ? "yes" : value));
         lines.put("by", request.user() + "@" + request.host() + (request.login() == null ? ""

@@ -183,10 +183,10 @@ final class Repository implements AutoCloseable {
     }
 
     /** Writes that the execution has acquired the lock, and its steps so far. */
-    void acquired(long execution, String time, List<StepRow> steps) throws RepositoryException {
+    void acquired(long execution, String time, Long fence, List<StepRow> steps) throws RepositoryException {
         List<Sql> statements = new ArrayList<>();
-        statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ? WHERE job_execution_id = ?", time,
-            execution));
+        statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ?, fence = CAST(? AS BIGINT)"
+            + " WHERE job_execution_id = ?", time, fence, execution));
         statements.addAll(upserts(execution, steps));
         read(connection -> {
             database.write(connection, statements);
@@ -279,6 +279,23 @@ final class Repository implements AutoCloseable {
     }
 
     /**
+     * Executions of a fleet's task that have not ended, and that no session of theirs can end any more: they had the task before
+     * the run that had it last, or never had it and were requested more than two minutes ago.
+     *
+     * @param before the fence of the run that had the task last
+     */
+    List<ExecutionRow> abandoned(String fleetTask, long before) throws RepositoryException {
+        return select(SELECT + " WHERE a.end_time IS NULL AND a.task = ? AND (a.fence < ? OR a.fence IS NULL AND a.create_time < ?)"
+            + " AND NOT EXISTS (SELECT 1 FROM pg_stat_activity s WHERE s.application_name = 'taskrunner ' || a.run_id)"
+            + " ORDER BY a.job_execution_id", fleetTask, before, time(Instant.now().minus(Duration.ofMinutes(2))));
+    }
+
+    /** The unfinished execution of the run. */
+    Optional<ExecutionRow> unfinishedOf(String runId) throws RepositoryException {
+        return find("a.end_time IS NULL AND a.run_id = ?", runId);
+    }
+
+    /**
      * Ends the row of an execution that did not do it itself, its steps too.
      *
      * @return false when it has ended meanwhile: nothing is changed then
@@ -330,8 +347,7 @@ final class Repository implements AutoCloseable {
         }
         for (Row live : new Sql("SELECT live.job_execution_id, live.host FROM taskrunner_execution a"
                 + " JOIN taskrunner_execution live ON live.lock_file = a.lock_file AND live.host = a.host"
-                + " WHERE a.job_execution_id = ? AND a.host <> ? AND live.acquired IS NOT NULL AND live.end_time IS"
-                + " NULL",
+                + " WHERE a.job_execution_id = ? AND a.task IS NULL AND a.host <> ? AND live.acquired IS NOT NULL AND live.end_time IS NULL",
                 restarted, host).rows(connection)) {
             throw refused("execution " + live.requiredNumber("job_execution_id") + " of the same task runs on host "
                 + live.required("host") + ", whose lock cannot be seen from here: restart " + restarted
@@ -355,6 +371,7 @@ final class Repository implements AutoCloseable {
         StringBuilder sql = new StringBuilder(SELECT);
         List<Object> values = new ArrayList<>();
         where(sql, values, "a.lock_file = ?", filter.lockFile());
+        where(sql, values, "a.task = ?", filter.fleetTask());
         where(sql, values, "a.host = ?", filter.host());
         where(sql, values, "a.user_name = ?", filter.user());
         where(sql, values, filter.status() != null && BATCH_STATUSES.contains(filter.status()) ? "j.batchstatus = ?"

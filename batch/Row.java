@@ -67,11 +67,12 @@ final class Row {
  * @param createTime UTC, ISO-8601, to the millisecond, as all times here
  * @param outputFile where the command's output is kept, or null
  * @param restartedFrom the job execution that this one restarts, or null
+ * @param fleetTask the name of the task in its fleet, or null
  */
 record RequestRow(String runId, String user, Long uid, String login, String host, String machineId, String bootId,
                   String pidNamespace, long pid, long pidStart, String lockFile, String command, int threshold,
                   String counterFile, Map<String, String> options, String createTime, String outputFile,
-                  Long restartedFrom) {
+                  Long restartedFrom, String fleetTask) {
     Map<String, Object> columns() {
         Map<String, Object> columns = new LinkedHashMap<>();
         columns.put("run_id", runId);
@@ -92,6 +93,7 @@ record RequestRow(String runId, String user, Long uid, String login, String host
         columns.put("create_time", createTime);
         columns.put("output_file", outputFile);
         columns.put("restarted_from", restartedFrom);
+        columns.put("task", fleetTask);
         return columns;
     }
 
@@ -102,7 +104,12 @@ record RequestRow(String runId, String user, Long uid, String login, String host
             row.required("lock_file"), row.required("command"),
             Math.toIntExact(row.requiredNumber("threshold")), row.required("counter_file"),
             Form.decode(row.required("options")), row.required("create_time"), row.text("output_file"),
-            row.number("restarted_from"));
+            row.number("restarted_from"), row.text("task"));
+    }
+
+    /** What messages and reports call the task. */
+    String taskName() {
+        return fleetTask == null ? lockFile : fleetTask;
     }
 }
 
@@ -111,18 +118,19 @@ record RequestRow(String runId, String user, Long uid, String login, String host
  *
  * @param batchStatus of Jakarta Batch: COMPLETED, FAILED, STOPPED
  * @param acquired when it acquired the lock, or null
+ * @param fence of the fleet's lock, or null
  * @param startTime when the command started, or null
  * @param commandMillis how long the command ran, or null
  * @param contentions counted afterwards, or null when they were not counted
  * @param holder who held the lock, or null
  * @param outputNote what is missing of the kept output, or null
  */
-record ResultRow(String batchStatus, String exitStatus, String acquired, String startTime, Long commandMillis,
-    long exitCode,
+record ResultRow(String batchStatus, String exitStatus, String acquired, Long fence, String startTime, Long commandMillis, long exitCode,
                  Long contentions, String holder, String message, String outputNote, String endTime) {
     Map<String, Object> columns() {
         Map<String, Object> columns = new LinkedHashMap<>();
         columns.put("acquired", acquired);
+        columns.put("fence", fence);
         columns.put("start_time", startTime);
         columns.put("command_millis", commandMillis);
         columns.put("exit_code", exitCode);
@@ -136,7 +144,7 @@ record ResultRow(String batchStatus, String exitStatus, String acquired, String 
 
     static ResultRow of(Row row) {
         return new ResultRow(row.required("batchstatus"), row.required("exitstatus"), row.text("acquired"),
-            row.text("start_time"), row.number("command_millis"), row.requiredNumber("exit_code"),
+            row.number("fence"), row.text("start_time"), row.number("command_millis"), row.requiredNumber("exit_code"),
             row.number("contentions"), row.text("holder"), row.text("message"), row.text("output_note"),
             row.required("end_time"));
     }
@@ -166,15 +174,13 @@ record StepRow(String name, String startTime, String endTime, String batchStatus
  * @param endTime null while it has not ended, as far as is known
  * @param evidence why another run has ended its row, or null
  */
-record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus,
-    String acquired,
-                    String startTime, Long commandMillis, Long exitCode, Long contentions, String holder,
-                    String message,
+record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus, String acquired,
+                    Long fence, String startTime, Long commandMillis, Long exitCode, Long contentions, String holder, String message,
                     String outputNote, String evidence, String endTime) {
     static ExecutionRow of(Row row) {
         return new ExecutionRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
             RequestRow.of(row), row.text("batchstatus"), row.text("exitstatus"), row.text("acquired"),
-            row.text("start_time"), row.number("command_millis"), row.number("exit_code"), row.number("contentions"),
+            row.number("fence"), row.text("start_time"), row.number("command_millis"), row.number("exit_code"), row.number("contentions"),
             row.text("holder"), row.text("message"), row.text("output_note"), row.text("evidence"),
             row.text("end_time"));
     }
@@ -191,5 +197,5 @@ record ExecutionRow(long id, long instanceId, RequestRow request, String batchSt
  * @param since inclusive, as in rows
  * @param until exclusive
  */
-record Filter(String lockFile, String host, String user, String status, String since, String until, int limit) {
+record Filter(String lockFile, String fleetTask, String host, String user, String status, String since, String until, int limit) {
 }

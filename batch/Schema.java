@@ -65,6 +65,10 @@ final class Schema {
         "ALTER TABLE taskrunner_execution ADD COLUMN start_time TEXT",
         "ALTER TABLE taskrunner_execution ADD COLUMN command_millis BIGINT",
         "ALTER TABLE taskrunner_execution ADD COLUMN output_note TEXT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN task TEXT",
+        "ALTER TABLE taskrunner_execution ADD COLUMN fence BIGINT",
+        "CREATE INDEX taskrunner_execution_fleet ON taskrunner_execution (task, host, job_execution_id)"
+            + " WHERE task IS NOT NULL",
         "UPDATE taskrunner_execution SET options = replace(options, 'working-folder=', 'working-directory=')",
         "DROP INDEX taskrunner_execution_unfinished",
         "CREATE INDEX taskrunner_execution_unfinished ON taskrunner_execution (lock_file) WHERE end_time IS NULL",
@@ -76,6 +80,38 @@ final class Schema {
         "UPDATE taskrunner_schema SET version = 2"));
 
     static final int VERSION = STEPS.size();
+
+    /**
+     * The tasks of a fleet, since version 2 and on a server alone. The beats are apart from the tasks, so that requests, which
+     * lock the task's row, never hold up a beat. The timeline is empty until the first request looks; {@code since}, when the
+     * server was first seen as it is, is 1970 until there was another: infinity cannot be subtracted before PostgreSQL 17.
+     */
+    private static final List<String> FLEET = List.of("""
+        CREATE TABLE taskrunner_fleet (
+          one boolean PRIMARY KEY DEFAULT true CHECK (one),
+          grace interval NOT NULL DEFAULT '60 s' CONSTRAINT taskrunner_fleet_grace CHECK (grace >= '30 s'),
+          system bigint NOT NULL,
+          timeline text NOT NULL,
+          since timestamptz NOT NULL)""",
+        "INSERT INTO taskrunner_fleet (system, timeline, since)"
+            + " SELECT system_identifier, '', '1970-01-01 00:00Z' FROM pg_control_system()", """
+        CREATE TABLE taskrunner_task (
+          task text PRIMARY KEY,
+          counter bigint NOT NULL DEFAULT 0,
+          fence bigint NOT NULL DEFAULT 0,
+          run_id text,
+          job_execution_id bigint,
+          host text,
+          boot_id text,
+          backend int,
+          grace interval NOT NULL DEFAULT '60 s',
+          acquired timestamptz,
+          released timestamptz)""", """
+        CREATE TABLE taskrunner_beat (
+          task text PRIMARY KEY REFERENCES taskrunner_task,
+          run_id text,
+          seen timestamptz NOT NULL,
+          stop text) WITH (fillfactor = 50)""");
 
     /** JBeret's tables in SQLite's words; AUTOINCREMENT, so that the id of a purged execution never comes back. */
     private static final String[] JBERET_FOR_SQLITE = {"""
@@ -188,6 +224,9 @@ final class Schema {
             statements.addAll(database.isServer() ? List.of(jberetForPostgres()) : List.of(JBERET_FOR_SQLITE));
         }
         STEPS.subList((int) version, VERSION).forEach(statements::addAll);
+        if (database.isServer() && version < 2) {
+            statements.addAll(FLEET);
+        }
         try (Statement statement = connection.createStatement()) {
             for (String sql : statements) {
                 statement.executeUpdate(sql);
@@ -207,6 +246,7 @@ final class Schema {
             throw TaskException.io(e.getMessage(), e);
         }
         STEPS.forEach(step -> step.forEach(sql -> out.println(sql.strip() + ";")));
+        FLEET.forEach(sql -> out.println(sql.strip() + ";"));
         out.println("UPDATE taskrunner_schema SET id = gen_random_uuid()::text WHERE id IS NULL;");
         out.print(ROLES);
         return ExitStatus.OK;
@@ -217,15 +257,19 @@ final class Schema {
         -- Run all of the above as the owner of the database, who also migrates it to later versions.
         -- Hosts that run commands: GRANT taskrunner_runner TO ...; who reads: GRANT taskrunner_auditor TO ...;
         -- who purges: GRANT taskrunner_purger TO ...;
+        -- For --fleet all hosts that share tasks log in as one role, and nobody else may connect to the database, since keys of
+        -- advisory locks are a database's own: REVOKE CONNECT ON DATABASE ... FROM PUBLIC; GRANT CONNECT ON DATABASE ... TO ...;
         CREATE ROLE taskrunner_runner NOLOGIN;
         GRANT SELECT, INSERT, UPDATE ON job_instance, job_execution, step_execution, taskrunner_execution
           TO taskrunner_runner;
         GRANT SELECT ON partition_execution, taskrunner_schema TO taskrunner_runner;
         GRANT SELECT, DELETE ON taskrunner_purged TO taskrunner_runner;
+        GRANT SELECT, INSERT, UPDATE ON taskrunner_task, taskrunner_beat TO taskrunner_runner;
+        GRANT SELECT, UPDATE ON taskrunner_fleet TO taskrunner_runner;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO taskrunner_runner;
         CREATE ROLE taskrunner_auditor NOLOGIN;
         GRANT SELECT ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution,
-          taskrunner_schema, taskrunner_purged TO taskrunner_auditor;
+          taskrunner_schema, taskrunner_purged, taskrunner_fleet, taskrunner_task, taskrunner_beat TO taskrunner_auditor;
         CREATE ROLE taskrunner_purger NOLOGIN;
         GRANT taskrunner_runner TO taskrunner_purger;
         GRANT DELETE ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution

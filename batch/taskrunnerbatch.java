@@ -5,6 +5,10 @@
 //SOURCES BatchInjection.java
 //SOURCES Beans.java
 //SOURCES Database.java
+//SOURCES Fleet.java
+//SOURCES FleetLock.java
+//SOURCES FleetOperations.java
+//SOURCES FleetSession.java
 //SOURCES Form.java
 //SOURCES JobRunner.java
 //SOURCES Operations.java
@@ -27,6 +31,7 @@
 //SOURCES Spool.java
 //SOURCES Sql.java
 //SOURCES Sqlite.java
+//SOURCES Watchdog.java
 //SOURCES Workflow.java
 //FILES META-INF/batch-jobs/taskrunner.xml=META-INF/batch-jobs/taskrunner.xml
 //FILES META-INF/services/org.jboss.logging.LoggerProvider=META-INF/services/org.jboss.logging.LoggerProvider
@@ -78,6 +83,8 @@ public class taskrunnerbatch {
     private static final Option REPOSITORY = new Option("--repository", "URL", AUDIT,
         "jdbc:postgresql://HOST/DATABASE or"
         + " jdbc:sqlite:FILE (default: $TASKRUNNER_REPOSITORY, else SQLite in ~/.local/state/taskrunner)");
+    private static final String FLEET_TASK = "the task's name in a fleet of hosts; the lock and the counter are in the"
+        + " PostgreSQL repository";
     private static final Option VERBOSE = new Option("--verbose", null, null, "show stack traces of errors");
 
     private static final Command RUN = new Command(NAME, Options.RUN.purpose()
@@ -86,8 +93,8 @@ public class taskrunnerbatch {
             "       " + NAME + " restart | show | stop | abandon ID; history; report; purge; schema; status; install;"
             + " uninstall"),
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
-            new Option("--redact", "REGEX", AUDIT,
-            "mask what matches in the stored command, options, messages and, line by"
+            new Option("--fleet", "NAME", "Locking", FLEET_TASK + ", and --lockfile is this host's own"),
+            new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
                 + " line, output, not in paths; such an execution cannot be restarted"),
             new Option("--notify-after", "N", AUDIT,
             "tell of failed and timeout at the Nth in a row (default: 1), then of"
@@ -95,7 +102,8 @@ public class taskrunnerbatch {
             new Option("--output-limit", "BYTES", AUDIT, "keep so much of the command's output, its first and last half"
                 + " (default: 10485760)"))),
         Options.with(Options.RUN.details().subList(0, 3),
-            List.of("Exit status 69: the repository cannot be reached; nothing was run.")));
+            List.of("Exit status 69: the repository cannot be reached; nothing was run.",
+                "76: the lock of a fleet's task was lost while the command ran, which was terminated.")));
 
     static final List<Command> COMMANDS = Options.with(List.of(RUN,
         new Command("run", "Runs the command (the default).", List.of(NAME + " [run] --command CMD ..."), null,
@@ -105,6 +113,7 @@ public class taskrunnerbatch {
             new Option("--even-if-done", null, null, "also one that is LOST: it may have succeeded")),
         command("history", "Lists executions, newest first.", " [OPTION...]",
             new Option("--lockfile", "FILE", null, "only this task's"),
+            new Option("--fleet", "NAME", null, "only this task's of a fleet"),
             new Option("--host", "NAME", null, "only this host's"),
             new Option("--user", "NAME", null, "only this user's"),
             new Option("--status", "STATUS", null, "only with this batch status or exit status"),
@@ -125,7 +134,7 @@ public class taskrunnerbatch {
             new Option("--format", "text|json", null, "(default: text)"),
             new Option("--output", null, null, "print the output that was kept, as it is"),
             new Option("--follow", null, null, "print the output as it comes, until the execution ends")),
-        byId("stop", "Stops an execution that runs on this host.",
+        byId("stop", "Stops an execution that runs on this host, or, of a fleet's task, on any.",
             new Option("--wait", "DURATION", null, "for up to so long for its end: exit status 75 after that (default:"
                 + " 30s)")),
         byId("abandon", "Ends the row of an execution that nobody can prove dead.",
@@ -135,7 +144,13 @@ public class taskrunnerbatch {
             new Option("--keep", "N", null, "keep the newest N of each task in any case (default: 0)")),
         new Command("schema", "Prints the SQL of the tables and of the roles that need no more than they are granted,"
             + " for PostgreSQL.", List.of(NAME + " schema"), null, List.of(), List.of()),
-        Options.STATUS, Options.UNLOCK, Options.COMPLETION), Installation.commands(NAME));
+        new Command("status", Options.STATUS.purpose(), Options.with(Options.STATUS.synopsis(),
+            List.of("       " + NAME + " status --fleet NAME [--repository URL] [--json]")), null,
+            Options.with(Options.STATUS.options(), List.of(new Option("--fleet", "NAME", null, FLEET_TASK),
+                new Option(REPOSITORY.name(), REPOSITORY.label(), null, REPOSITORY.description()))),
+            Options.with(Options.STATUS.details(), List.of("With --fleet: 0 free, 20 held or waiting after a fail-over, 21"
+                + " the holder is paused, silent or lost."))),
+        Options.UNLOCK, Options.COMPLETION), Installation.commands(NAME));
 
     private static final Installation INSTALLATION = new Installation(NAME, "taskrunnerbatch",
         Options.with(Installation.TASKRUNNER.jvmOptions(), List.of("--enable-native-access=ALL-UNNAMED")),
@@ -184,7 +199,8 @@ public class taskrunnerbatch {
             case "abandon" -> Operations.abandon(arguments);
             case "purge" -> Operations.purge(arguments);
             case "schema" -> Schema.print(System.out);
-            case "status" -> taskrunner.printed(Status.run(arguments), COMMANDS);
+            case "status" -> taskrunner.printed(arguments.has("--fleet")
+                ? FleetOperations.status(arguments) : Status.run(arguments), COMMANDS);
             case "unlock" -> taskrunner.printed(Status.unlock(arguments), COMMANDS);
             case "completion" -> taskrunner.printed(Documentation.completion(COMMANDS, arguments), COMMANDS);
             case "install" -> INSTALLATION.install(COMMANDS, arguments);
@@ -227,7 +243,7 @@ public class taskrunnerbatch {
     }
 
     private static int request(Arguments arguments) throws TaskException {
-        Request request = new Request(arguments);
+        Request request = FleetOperations.request(arguments);
         Redaction redaction = Redaction.of(arguments);
         Beans beans = Beans.start(Workflow.ARTIFACTS);
         Map<String, String> options = new TreeMap<>(arguments.values());
@@ -252,7 +268,7 @@ public class taskrunnerbatch {
             options.put(WORDS, String.join("&", arguments.words().stream().map(Form::encode).toList()));
         }
         try (Repository repository = open(arguments, true)) {
-            Execution execution = new Execution(request);
+            Execution execution = FleetOperations.execution(request, repository);
             String stored = repository.storable(command);
             if (!stored.equals(command)) {
                 options.put(SUBSTITUTED, "");
@@ -273,8 +289,8 @@ public class taskrunnerbatch {
         return new RequestRow(holder.runId(), Requester.user(), Requester.uid(), Requester.login(), holder.host(),
             Reconciliation.machineId(), holder.bootId(), holder.pidNamespace(), holder.process().pid(),
             holder.process().start(), task.lockFile().toString(), command, task.threshold(),
-            task.counterFile().toString(), options, holder.started(), output == null ? null : output.toString(),
-            restartedFrom);
+            task.counterFile() == null ? "" : task.counterFile().toString(), options, holder.started(),
+            output == null ? null : output.toString(), restartedFrom, options.get("--fleet"));
     }
 
     /** @param workingDirectory of the command, or null for this process's */
@@ -306,13 +322,18 @@ public class taskrunnerbatch {
             }
             values.put("--lockfile", request.lockFile());
             values.put("--threshold", Integer.toString(request.threshold()));
-            values.put("--counter-file", request.counterFile());
+            if (request.fleetTask() == null) {
+                values.put("--counter-file", request.counterFile());
+            } else {
+                System.err.println(NAME + ": job execution " + id + " of task " + Text.printable(request.fleetTask())
+                    + ", which ran on " + Text.printable(request.host()) + ", is restarted here, on " + Host.name());
+            }
             // who asks for a restart wants to know when it was too early
             values.put("--conflict-exit-code", Integer.toString(ExitStatus.THRESHOLD));
             // the stored options go through the same validation as a command line
             Arguments again = new Arguments(RUN, values, null, words == null ? null
                 : Stream.of(words.split("&", -1)).map(Form::decodeText).toList());
-            Execution execution = new Execution(new Request(again));
+            Execution execution = FleetOperations.execution(FleetOperations.request(again), repository);
             RequestRow row = row(execution, repository, request.command(), request.options(), id);
             return run(again, execution, repository, row, null, beans,
                 new File(request.options().get(WORKING_DIRECTORY)));
