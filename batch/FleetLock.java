@@ -204,7 +204,7 @@ final class FleetLock implements TaskLock.Held {
     /** This process stays and beats until they are gone: if it left, another host would start the command after the grace. */
     @Override
     public TaskException keep(List<ProcessId> remaining, ProcessTree command) {
-        String why = ProcessTree.notKilled(remaining) + ": " + task + " stays held until " + (remaining.size() == 1 ? "it ends"
+        String why = command.notKilled(remaining) + ": " + task + " stays held until " + (remaining.size() == 1 ? "it ends"
             : "they end");
         for (long said = 0; !command.terminate(Duration.ZERO).isEmpty();) {
             if (said == 0 || BootClock.now() - said >= SAY_AGAIN) {

@@ -73,7 +73,7 @@ final class Report {
                 filters.add(option + " " + ReportText.quoted(arguments.text(option)));
             }
         }
-        Filter filter = new Filter(lockFile, host, null, null, Text.time(begin), until, 0);
+        Filter filter = new Filter(lockFile, null, host, null, null, Text.time(begin), until, 0);
         Scope scope = new Scope(begin, end, String.join(" ", filters), !arguments.has("--no-output"),
             now.toEpochMilli());
         try (Repository repository = taskrunnerbatch.open(arguments, false)) {

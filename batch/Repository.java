@@ -440,7 +440,7 @@ final class Repository implements AutoCloseable {
             values.clear();
             sql = new StringBuilder();
             where(sql, values, "a.end_time IS NULL AND a.create_time < ?", filter.since());
-            report(sql, values, new Filter(filter.lockFile(), filter.host(), null, null, null, null, 0),
+            report(sql, values, new Filter(filter.lockFile(), null, filter.host(), null, null, null, null, 0),
                 " ORDER BY a.create_time DESC", consumer);
         }
     }
@@ -455,7 +455,7 @@ final class Repository implements AutoCloseable {
             List<Object> values = new ArrayList<>();
             StringBuilder sql = new StringBuilder();
             where(sql, values, "a.create_time >= ?", since);
-            report(sql, values, new Filter(lockFile, filter.host(), null, null, null, filter.since(), 0),
+            report(sql, values, new Filter(lockFile, null, filter.host(), null, null, null, filter.since(), 0),
                 " AND a.end_time IS NOT NULL ORDER BY a.job_execution_id DESC LIMIT " + limit, consumer);
         }
     }
