@@ -13,10 +13,12 @@ import java.util.Random;
 import java.util.Set;
 import java.util.stream.Stream;
 
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 
 /** Every request leaves a row that tells the truth, in the embedded database. Some of these tests mostly wait. */
 @Concurrent
+@Order(1)
 class BatchAuditTest extends BatchTest {
     private static final int KILLS = 50;
     private static final int KILLS_AT_ONCE = 5;

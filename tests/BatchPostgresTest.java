@@ -14,11 +14,13 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInfo;
 
 /** What the audit trail promises, kept by a PostgreSQL server. */
 @Concurrent
+@Order(1)
 class BatchPostgresTest extends BatchTest {
     private static TestPostgres server;
 

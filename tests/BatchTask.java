@@ -48,32 +48,9 @@ final class BatchTask {
     }
 
     Program program(String mainClass, String... arguments) {
-        Program program = Program.java(task.directory, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED",
-            "-XX:SharedArchiveFile=" + Archive.FILE, "-Xlog:cds=off");
+        Program program = Program.java(task.directory, mainClass, arguments).jvm("--enable-native-access=ALL-UNNAMED");
         environment.forEach(program::env);
         return program;
-    }
-
-    /**
-     * What {@code taskrunner-batch install} makes for its launcher, for all these tests: it saves a third of each
-     * start.
-     */
-    private static final class Archive {
-        static final Path FILE = make();
-
-        private static Path make() {
-            try {
-                Path directory = Files.createTempDirectory("taskrunner-archive");
-                Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(directory)));
-                Path file = directory.resolve("archive.jsa");
-                Program.java(directory, "BatchTraining", directory.toString()).jvm("--enable-native-access=ALL-UNNAMED",
-                    "-XX:ArchiveClassesAtExit=" + file).run().exitedWith(0);
-                assertTrue(Files.size(file) > 0);
-                return file;
-            } catch (java.io.IOException e) {
-                throw new java.io.UncheckedIOException(e);
-            }
-        }
     }
 
     Program batch(String... arguments) {

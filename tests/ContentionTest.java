@@ -14,9 +14,11 @@ import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
 
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 
 /** Many requests for one lock: one runs, all others are counted. */
+@Order(1)
 class ContentionTest extends TaskTest {
     private static final String SHELL = "/bin/sh -c cd ";
 

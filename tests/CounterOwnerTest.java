@@ -18,8 +18,8 @@ class CounterOwnerTest extends TaskTest {
 
     @Test
     void onAFreeLockTheCommandRunsWithAWarning() throws Exception {
-        task.markingRequest().run().exitedWith(0).errContains("WARN").errContains("counter file " + task.counter
-            + " " + MINE)
+        task.markingRequest().run().exitedWith(0).errContains("WARN")
+            .errContains("counter file " + task.counter + " " + MINE)
             .errContains("it was not cleared");
         task.assertRan();
         task.assertFree();
@@ -59,8 +59,8 @@ class CounterOwnerTest extends TaskTest {
         shell("chown root task.count; chmod 644 task.count");
         Running holder = task.hold();
         Files.writeString(task.counter, "1\n");
-        task.markingRequest().asNobody().run().exitedWith(74).errContains("cannot use counter file " + task.counter
-            + ": permission denied");
+        task.markingRequest().asNobody().run().exitedWith(74)
+            .errContains("cannot use counter file " + task.counter + ": permission denied");
         assertEquals("1\n", Program.read(task.counter));
         task.finish(holder);
     }

@@ -72,8 +72,8 @@ class LockEvidenceTest extends TaskTest {
 
     @Test
     void startsOfAnotherTimeNamespaceProveNothing() throws Exception {
-        Running holder = task.hold(task.request(task.untilFinish()).under("unshare", "-T", "--boottime", "100000",
-            "-f", "--"));
+        Running holder = task.hold(task.request(task.untilFinish())
+            .under("unshare", "-T", "--boottime", "100000", "-f", "--"));
         Program.killProcessesOf(directory);
         holder.result();
         assertUnknown(task.markingRequest(), "it was made in another container (time namespace)");
@@ -106,9 +106,10 @@ class LockEvidenceTest extends TaskTest {
         String own = Files.writeString(directory.resolve("boot_id"), "00000000-0000-4000-8000-000000000000\n")
             .toString();
         for (String bound : List.of(own, "/dev/null")) {
-            assertUnknown(task.markingRequest().under("unshare", "-m", "--").underShell("mount --bind " + bound + " "
-                + BOOT_ID + " && exec \"$@\""),
-                bound.equals(own) ? "but the kernel has not been started since" : "the boot id is hidden");
+            assertUnknown(task.markingRequest().under("unshare", "-m", "--")
+                .underShell("mount --bind " + bound + " " + BOOT_ID
+                + " && exec \"$@\""), bound.equals(own) ? "but the kernel has not been started since"
+                : "the boot id is hidden");
         }
         assertRecovers();
     }
@@ -133,7 +134,8 @@ class LockEvidenceTest extends TaskTest {
     @Test
     void whoCopiesTheRunIdDoesNotKeepADeadRunsLock() throws Exception {
         stranger("exec setpriv --reuid=65534 --clear-groups env TASKRUNNER_RUN_ID=$(sed -n s/^run=//p task.lock) "
-            + nap(), nap(), task.request(task.untilFinish()));
+            + nap(), nap(),
+            task.request(task.untilFinish()));
         assertRecovers();
     }
 
@@ -154,8 +156,8 @@ class LockEvidenceTest extends TaskTest {
             .asNobody());
         killHolder(holder);
         long suid = only(directory + "/suid");
-        task.markingRequest().asNobody().run().exitedWith(0).errContains(" is orphaned: ").errContains("," + suid
-            + "; wait");
+        task.markingRequest().asNobody().run().exitedWith(0).errContains(" is orphaned: ")
+            .errContains("," + suid + "; wait");
         kill(Long.parseLong(task.recorded("command-pid")));
         assertUnknown(task.markingRequest().asNobody(), "cannot tell whether pid", "" + suid);
     }
@@ -176,8 +178,8 @@ class LockEvidenceTest extends TaskTest {
         Path own = Files.createDirectory(groups.resolve("taskrunner-own-" + directory.getFileName()));
         Path other = Files.createDirectory(groups.resolve("taskrunner-other-" + directory.getFileName()));
         try {
-            killRun(task.hold(task.request(task.untilFinish()).underShell("echo $$ > " + own
-                + "/cgroup.procs; exec \"$@\"").asNobody()));
+            killRun(task.hold(task.request(task.untilFinish())
+                .underShell("echo $$ > " + own + "/cgroup.procs; exec \"$@\"").asNobody()));
             for (Path group : List.of(own, other)) {
                 shell("setsid sh -c 'echo $$ > " + group + "/cgroup.procs; exec " + nap() + "' > /dev/null 2>&1 &");
                 Program.await("it runs in its group", () -> running(nap()).size() == 1);
@@ -213,7 +215,8 @@ class LockEvidenceTest extends TaskTest {
 
     @Test
     void anEndlessEnvironmentIsNotRead() throws Exception {
-        stranger("ulimit -s unlimited; exec perl -e 'for $i (1 .. 30) { $ENV{\"A$i\"} = \"x\" x 130000 } exec split / /, \""
+        stranger("ulimit -s unlimited; exec perl -e 'for $i (1 .. 30) { $ENV{\"A$i\"} = \"x\" x 130000 } exec split /"
+            + " /, \""
             + nap() + "\"'", nap(), task.request(task.untilFinish()));
         assertTrue(Files.readAllBytes(Path.of("/proc", "" + only(nap()), "environ")).length > 2 << 20);
         assertRecovers();
@@ -230,8 +233,8 @@ class LockEvidenceTest extends TaskTest {
         String stat = Program.read(Path.of("/proc/self/stat"));
         edit("pid", Long.toString(here));
         edit("start", stat.substring(stat.lastIndexOf(')') + 2).split(" ")[19]);
-        task.status().run().exitedWith(20).outContains(" is held by pid " + here + " ").outContains("fuser -v "
-            + task.lock);
+        task.status().run().exitedWith(20).outContains(" is held by pid " + here + " ")
+            .outContains("fuser -v " + task.lock);
         task.markingRequest("--replace").run().exitedWith(0);
         task.assertDidNotRun();
     }
@@ -242,7 +245,8 @@ class LockEvidenceTest extends TaskTest {
         String record = Program.read(task.lock);
         task.threshold = 0;
         for (String[] field : new String[][] {{"pid", "1"}, {"pid", "0"}, {"pid", "-1"}, {"command-pid", "1"},
-            {"start", "-5"}, {"run", "a b"}, {"run", ""}, {"started", "yesterday, at about noon"}, {"user", "x".repeat(300)},
+            {"start", "-5"},
+            {"run", "a b"}, {"run", ""}, {"started", "yesterday, at about noon"}, {"user", "x".repeat(300)},
             {"user", "\u2066root"}, {"command-start", "x"}}) {
             Files.writeString(task.lock, record);
             edit(field[0], field[1]);

@@ -175,8 +175,8 @@ class LockRaceTest extends TaskTest {
         Files.delete(task.gate);
         Halting inside = new Halting(task.request(alone()), "inside", task.gate, "pwrite64:when=1").awaitHalt();
         String record = Program.read(task.gate);
-        assertTrue(record.startsWith("taskrunner-lock 1\n") && record.contains("\ninode="
-            + Files.getAttribute(task.gate, "unix:ino") + "\n"),
+        assertTrue(record.startsWith("taskrunner-lock 1\n")
+            && record.contains("\ninode=" + Files.getAttribute(task.gate, "unix:ino") + "\n"),
             record);
         linking.goOn();
         Program.await("it has linked the other's", () -> Files.exists(task.lock));

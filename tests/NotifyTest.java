@@ -9,9 +9,11 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 
 /** {@code --notify}. */
+@Order(1)
 class NotifyTest extends TaskTest {
     @Test
     void eachEventAfterTheLockWasReleased() throws IOException {

@@ -44,6 +44,11 @@ final class Program {
 
     /** A main class of this project, in a JVM with the script's own options. */
     static Program java(Path directory, String mainClass, String... arguments) {
+        return plainJava(directory, mainClass, arguments).jvm(TestArchive.options());
+    }
+
+    /** The same without a start-up archive. */
+    static Program plainJava(Path directory, String mainClass, String... arguments) {
         try {
             return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString())
                 .with(Project.scriptOptions().toArray(String[]::new))

@@ -78,7 +78,8 @@ class WrapperTest extends TaskTest {
                 }
             }
             """);
-        wrapper(bytes.toString()).underShell("exec \"$@\" \"$(printf '\\303\\251')\"").env("LC_ALL", "C").run().exitedWith(0)
+        wrapper(bytes.toString()).underShell("exec \"$@\" \"$(printf '\\303\\251')\"").env("LC_ALL", "C").run()
+            .exitedWith(0)
             .outContains("\0\u00e9\0C\n");
     }
 

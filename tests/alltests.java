@@ -15,6 +15,7 @@
 //SOURCES Running.java
 //SOURCES Result.java
 //SOURCES TestTask.java
+//SOURCES TestArchive.java
 //SOURCES TestPostgres.java
 //SOURCES JsonText.java
 //SOURCES Concurrent.java
@@ -63,8 +64,9 @@ public class alltests {
             .configurationParameters(Map.of("junit.jupiter.execution.parallel.enabled", "true",
                 "junit.jupiter.execution.parallel.mode.classes.default", "concurrent",
                 "junit.jupiter.execution.parallel.config.strategy", "fixed",
-                "junit.jupiter.execution.parallel.config.fixed.parallelism", "3",
+                "junit.jupiter.execution.parallel.config.fixed.parallelism", "4",
                 "junit.jupiter.execution.parallel.config.executor-service", "WORKER_THREAD_POOL",
+                "junit.jupiter.testclass.order.default", "org.junit.jupiter.api.ClassOrderer$OrderAnnotation",
                 "junit.jupiter.execution.timeout.default", "300 s"));
         if (args.length == 0) {
             request.selectors(DiscoverySelectors.selectClasspathRoots(Set.of(ownJar)));
