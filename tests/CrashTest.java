@@ -225,8 +225,12 @@ class CrashTest extends TaskTest {
         TestTask task = new TestTask(Files.createDirectory(directory.resolve("all-steps")));
         Path trace = task.directory.resolve("trace");
         Running holder = scenario.prepare(task);
-        task.request(command(task)).under(strace(scenario.files(task), trace)).run();
-        scenario.check(task, holder);
+        Result complete = task.request(command(task)).under(strace(scenario.files(task), trace)).run();
+        try {
+            scenario.check(task, holder);
+        } catch (AssertionError e) {
+            throw new AssertionError(e.getMessage() + " after " + complete.program(), e);
+        }
         List<Step> steps = new ArrayList<>();
         Map<String, Integer> occurrences = new HashMap<>();
         Matcher call = CALL.matcher(Program.read(trace));
