@@ -5366,8 +5366,9 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 throw TaskException.cannotCreate("cannot install: " + launcher + " exists and was not created by "
                     + name + " install; move it away, or choose another directory: --bin DIR", null);
             }
-            createDirectories(data);
-            createDirectories(bin);
+            List<Path> made = new ArrayList<>();
+            createDirectories(data, made);
+            createDirectories(bin, made);
             List<String> jars = new ArrayList<>();
             for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
                 Path jar = Path.of(entry).toAbsolutePath();
@@ -5383,11 +5384,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             java.addAll(jvmOptions);
             java.addAll(List.of("-XX:+IgnoreUnrecognizedVMOptions", "-Xlog:disable"));
             Path archive = archive(data, java, String.join(File.pathSeparator, jars), arguments.has("--verbose"));
-            List<Path> outside = document(commands);
+            document(commands, made);
             Files.writeString(aside(launcher), launcherText(java, jars, archive));
             replace(launcher, "rwxr-xr-x");
-            outside.add(launcher);
-            remember(data, outside);
+            made.add(launcher);
+            remember(data, made);
             System.out.println("installed " + launcher + " (jars " + (archive == null ? "" : "and start-up archive ")
                 + "in " + data + ")");
             if (!List.of(System.getenv().getOrDefault("PATH", "").split(File.pathSeparator)).contains(bin.toString())) {
@@ -5402,19 +5403,19 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
         }
     }
 
-    /** Writes the completion scripts and the man page where shells and man(1) look. */
-    private List<Path> document(List<Command> commands) throws IOException, TaskException {
+    /** Writes the completion scripts and the man page where shells and man(1) look. @param made gets what is new */
+    private void document(List<Command> commands, List<Path> made) throws IOException, TaskException {
         Map<Path, String> texts = new LinkedHashMap<>();
         texts.put(share().resolve("bash-completion/completions").resolve(name), Documentation.bash(commands));
         texts.put(share().resolve("zsh/site-functions").resolve("_" + name), Documentation.zsh(commands));
         texts.put(share().resolve("man/man1").resolve(name + ".1"), Documentation.manPage(commands));
         for (Map.Entry<Path, String> text : texts.entrySet()) {
-            createDirectories(text.getKey().getParent());
+            createDirectories(text.getKey().getParent(), made);
             String mark = text.getKey().toString().endsWith(".1") ? ".\\\" " : "# ";
             Files.writeString(aside(text.getKey()), text.getValue() + mark + madeBy() + "\n");
             replace(text.getKey(), "rw-r--r--");
+            made.add(text.getKey());
         }
-        return new ArrayList<>(texts.keySet());
     }
 
     /** Adds the files to those that uninstall removes. */
@@ -5437,12 +5438,13 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             "/run/lock/TASK.lock", "--threshold", "3", "--counter-file", counter, "--", "CMD")).replace("%", "\\%");
     }
 
-    /** Whatever the umask is, others may read what is made. */
-    private static void createDirectories(Path directory) throws IOException {
+    /** Whatever the umask is, others may read what is made. @param made gets the directories that are new */
+    private static void createDirectories(Path directory, List<Path> made) throws IOException {
         if (!Files.isDirectory(directory)) {
-            createDirectories(directory.getParent());
+            createDirectories(directory.getParent(), made);
             Files.createDirectory(directory);
             Files.setPosixFilePermissions(directory, PosixFilePermissions.fromString("rwxr-xr-x"));
+            made.add(directory);
         }
     }
 
@@ -5541,7 +5543,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             files.add(launcher(arguments));
             boolean any = false;
             for (Path file : files) {
-                if (Files.exists(file) && isOurs(file)) {
+                if (Files.isRegularFile(file) && isOurs(file)) {
                     Files.delete(file);
                     any = true;
                     System.out.println("removed " + file);
@@ -5558,6 +5560,10 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
                 System.out.println(data.toFile().delete() ? "removed " + data
                     : "left " + data + ", which is not empty");
             }
+            // what is below a directory was made after it; one that others use by now is not empty and stays
+            List<Path> directories = new ArrayList<>(files);
+            Collections.reverse(directories);
+            directories.stream().filter(Files::isDirectory).forEach(directory -> directory.toFile().delete());
             if (!any) {
                 System.out.println("no " + name + " launcher at " + launcher(arguments)
                     + "; give its directory: --bin DIR");
