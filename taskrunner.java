@@ -470,12 +470,12 @@ final class Execution {
             return run.terminate(request.killAfter).isEmpty();
         }
         LockFile.noteReplacement(lockState.path(), holder);
-        for (long patience : new long[] {killAfter + SIGNAL_GRACE_MILLIS, SIGNAL_GRACE_MILLIS}) {
+        for (long maxMillis : new long[] {killAfter + SIGNAL_GRACE_MILLIS, SIGNAL_GRACE_MILLIS}) {
             if (!Processes.signal(other.process(), false)) {
                 log.warn("replacing", "no permission to signal " + Text.pids(List.of(other.process().pid())));
                 return false;
             }
-            if (endsWithin(other.process(), patience)) {
+            if (endsWithin(other.process(), maxMillis)) {
                 return stopSignal() == null;
             }
         }
@@ -570,7 +570,7 @@ final class Execution {
         if (output != null) {
             output.started(process);
         }
-        tellStarted(startedMillis);
+        reportStart(startedMillis);
         boolean timedOut = false;
         int status = -1;
         try {
@@ -748,7 +748,7 @@ final class Execution {
     }
 
     /** What is due beside a command that has just started, and does not delay it. */
-    private void tellStarted(long startedMillis) {
+    private void reportStart(long startedMillis) {
         writeMetrics(new Run(startedMillis, 0));
         if (isNotified("started")) {
             startedNotification = notify("started", "running: " + Text.oneLine(request.command));
