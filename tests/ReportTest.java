@@ -204,7 +204,7 @@ class ReportTest extends BatchTest {
             }
         }
         assertEquals(texts.get(0), texts.get(1));
-        for (String look : List.of("380 light", "380 dark", "1400 dark", "700 print")) {
+        for (String look : List.of("380 light", "380 dark", "800 light", "1210 dark", "700 print")) {
             String[] words = look.split(" ");
             try (Browser.Page page = browser().open(file, true, Integer.parseInt(words[0]), words[1])) {
                 assertEquals(words[0], page.evaluate("document.documentElement.scrollWidth"), look);
