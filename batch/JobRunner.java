@@ -2,10 +2,14 @@ import java.util.ArrayList;
 import java.util.Date;
 import java.util.List;
 import java.util.Properties;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 
-import jakarta.batch.operations.JobOperator;
 import jakarta.batch.runtime.StepExecution;
 import jakarta.transaction.TransactionManager;
+import org.jberet.creation.ArchiveXmlLoader;
+import org.jberet.job.model.Job;
+import org.jberet.operations.AbstractJobOperator;
 import org.jberet.repository.InMemoryRepository;
 import org.jberet.repository.JobRepository;
 import org.jberet.spi.ArtifactFactory;
@@ -28,19 +32,36 @@ final class JobRunner {
     /** The job parameter by which the artifacts find what they work on. */
     static final String RUN = "run";
 
-    private final JobOperator operator;
+    private final Environment environment;
+    private final FutureTask<Job> job = new FutureTask<>(this::load);
+    private AbstractJobOperator operator;
     private JobTask started;
     private long execution;
 
+    /** Loads JBeret and the job on a thread of its own, while Weld starts and the database is opened. */
     JobRunner(Beans beans) {
-        operator = JobOperatorContext.create(new Environment(beans)).getJobOperator();
+        environment = new Environment(beans);
+        Thread loader = new Thread(job, "job");
+        loader.setDaemon(true);
+        loader.start();
+    }
+
+    private Job load() {
+        operator = (AbstractJobOperator) JobOperatorContext.create(environment).getJobOperator();
+        return ArchiveXmlLoader.loadJobXml(JOB, environment.getClassLoader(), new ArrayList<>(),
+            environment.getJobXmlResolver());
     }
 
     /** Runs the job to its end. */
     void run(String runId) {
         Properties parameters = new Properties();
         parameters.setProperty(RUN, runId);
-        execution = operator.start(JOB, parameters);
+        try {
+            Job loaded = job.get();
+            execution = operator.start(loaded, parameters);
+        } catch (ExecutionException | InterruptedException e) {
+            throw new IllegalStateException("the job cannot be loaded", e);
+        }
         started.run();
     }
 

@@ -398,9 +398,10 @@ final class Repository implements AutoCloseable {
 
     /** How many executions of the task have failed in a row before this one, up to the limit. */
     int failuresBefore(RequestRow request, int limit) throws RepositoryException {
+        // the concatenation keeps planners from walking through the host's rows instead of the task's
         List<Row> latest = read(connection ->
             new Sql("SELECT j.batchstatus FROM taskrunner_execution a JOIN job_execution j"
-            + " ON j.jobexecutionid = a.job_execution_id WHERE a.lock_file = ? AND a.host = ? AND a.run_id <> ?"
+            + " ON j.jobexecutionid = a.job_execution_id WHERE a.lock_file = ? AND a.host || '' = ? AND a.run_id <> ?"
             + " AND a.create_time <= ? AND j.exitstatus NOT IN ('CONTENDED', 'THRESHOLD_EXCEEDED', 'STOPPED',"
             + " 'ABANDONED')"
             + " ORDER BY a.job_execution_id DESC LIMIT " + limit, request.lockFile(), request.host(), request.runId(),

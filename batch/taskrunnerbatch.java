@@ -245,7 +245,7 @@ public class taskrunnerbatch {
     private static int request(Arguments arguments) throws TaskException {
         Request request = FleetOperations.request(arguments);
         Redaction redaction = Redaction.of(arguments);
-        Beans beans = Beans.start(Workflow.ARTIFACTS);
+        JobRunner runner = new JobRunner(Beans.start(Workflow.ARTIFACTS));
         Map<String, String> options = new TreeMap<>(arguments.values());
         options.keySet().removeAll(List.of("--command", "--lockfile", "--threshold", "--counter-file", "--repository",
             "--redact"));
@@ -277,7 +277,7 @@ public class taskrunnerbatch {
                     + " stands for each, and the execution cannot be restarted");
             }
             return run(arguments, execution, repository, row(execution, repository, stored, options, null), redaction,
-                beans, null);
+                runner, null);
         }
     }
 
@@ -295,20 +295,20 @@ public class taskrunnerbatch {
 
     /** @param workingDirectory of the command, or null for this process's */
     private static int run(Arguments arguments, Execution execution, Repository repository, RequestRow row,
-            Redaction redaction, Beans beans, File workingDirectory) throws TaskException {
+            Redaction redaction, JobRunner runner, File workingDirectory) throws TaskException {
         int limit = arguments.number("--output-limit", 1000, Integer.MAX_VALUE, DEFAULT_OUTPUT_LIMIT);
         OutputFile output = new OutputFile(row.outputFile() == null ? null : Path.of(row.outputFile()), limit,
             redaction, execution.log);
         AuditedRun run = new AuditedRun(execution, repository, row, output, workingDirectory,
             arguments.number("--notify-after", 1, 1000, 1));
         execution.stopOnSignals();
-        return run.run(new JobRunner(beans), repository.request(row,
+        return run.run(runner, repository.request(row,
             !execution.request.wait.isZero()));
     }
 
     private static int restart(Arguments arguments) throws TaskException {
         long id = id(arguments);
-        Beans beans = Beans.start(Workflow.ARTIFACTS);
+        JobRunner runner = new JobRunner(Beans.start(Workflow.ARTIFACTS));
         try (Repository repository = open(arguments, true)) {
             reconcile(repository);
             ExecutionRow before = find(repository, id);
@@ -335,7 +335,7 @@ public class taskrunnerbatch {
                 : Stream.of(words.split("&", -1)).map(Form::decodeText).toList());
             Execution execution = FleetOperations.execution(FleetOperations.request(again), repository);
             RequestRow row = row(execution, repository, request.command(), request.options(), id);
-            return run(again, execution, repository, row, null, beans,
+            return run(again, execution, repository, row, null, runner,
                 new File(request.options().get(WORKING_DIRECTORY)));
         }
     }
