@@ -1,5 +1,7 @@
+import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.net.URISyntaxException;
 import java.nio.channels.FileChannel;
 import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
@@ -210,30 +212,35 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
         if (System.getProperty("org.sqlite.lib.path") != null) {
             return;
         }
-        String system = org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS();
-        String name = org.sqlite.util.LibraryLoaderUtil.getNativeLibName();
-        Path directory = stateDirectory.resolve("lib")
-            .resolve("sqlite-" + org.sqlite.SQLiteJDBCLoader.getVersion() + "-"
-            + system.replace('/', '-'));
         try {
+            // the driver's own way to tell systems apart starts a process; this tells those that can share a home
+            boolean musl = new File("/lib/ld-musl-x86_64.so.1").exists() || new File("/lib/ld-musl-aarch64.so.1").exists();
+            String driver = Path.of(org.sqlite.JDBC.class.getProtectionDomain().getCodeSource().getLocation().toURI())
+                .getFileName().toString();
+            Path directory = stateDirectory.resolve("lib").resolve(driver + "-" + System.getProperty("os.name") + "-"
+                + System.getProperty("os.arch") + (musl ? "-musl" : ""));
             Database.makePrivateDirectory(directory);
             Path library = null;
-            try (DirectoryStream<Path> unpacked = Files.newDirectoryStream(directory, "*-" + name)) {
+            try (DirectoryStream<Path> unpacked = Files.newDirectoryStream(directory)) {
                 for (Path each : unpacked) {
-                    if (each.endsWith(checksum(Files.readAllBytes(each)) + "-" + name)) {
+                    if (each.getFileName().toString().startsWith(checksum(Files.readAllBytes(each)) + "-")) {
                         library = each;
                     }
                 }
             }
-            if (library == null) {
-                try (InputStream in = Sqlite.class.getResourceAsStream("/org/sqlite/native/" + system + "/" + name)) {
-                    library = unpack(in.readAllBytes(), directory, name);
-                }
-            }
+            library = library != null ? library : unpack(directory);
             System.setProperty("org.sqlite.lib.path", directory.toString());
             System.setProperty("org.sqlite.lib.name", library.getFileName().toString());
-        } catch (IOException | RuntimeException e) {
+        } catch (IOException | URISyntaxException | RuntimeException e) {
             // the driver unpacks it itself then, as it does by default
+        }
+    }
+
+    private static Path unpack(Path directory) throws IOException {
+        String name = org.sqlite.util.LibraryLoaderUtil.getNativeLibName();
+        String resource = "/org/sqlite/native/" + org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS() + "/" + name;
+        try (InputStream in = Sqlite.class.getResourceAsStream(resource)) {
+            return unpack(in.readAllBytes(), directory, name);
         }
     }
 
