@@ -2,14 +2,10 @@ import java.util.ArrayList;
 import java.util.Date;
 import java.util.List;
 import java.util.Properties;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.FutureTask;
 
+import jakarta.batch.operations.JobOperator;
 import jakarta.batch.runtime.StepExecution;
 import jakarta.transaction.TransactionManager;
-import org.jberet.creation.ArchiveXmlLoader;
-import org.jberet.job.model.Job;
-import org.jberet.operations.AbstractJobOperator;
 import org.jberet.repository.InMemoryRepository;
 import org.jberet.repository.JobRepository;
 import org.jberet.spi.ArtifactFactory;
@@ -32,36 +28,22 @@ final class JobRunner {
     /** The job parameter by which the artifacts find what they work on. */
     static final String RUN = "run";
 
-    private final Environment environment;
-    private final FutureTask<Job> job = new FutureTask<>(this::load);
-    private AbstractJobOperator operator;
+    private final Beans beans;
+    private JobOperator operator;
     private JobTask started;
     private long execution;
 
-    /** Loads JBeret and the job on a thread of its own, while Weld starts and the database is opened. */
+    /** @param beans may still be starting: they are waited for when the job needs the first of them */
     JobRunner(Beans beans) {
-        environment = new Environment(beans);
-        Thread loader = new Thread(job, "job");
-        loader.setDaemon(true);
-        loader.start();
-    }
-
-    private Job load() {
-        operator = (AbstractJobOperator) JobOperatorContext.create(environment).getJobOperator();
-        return ArchiveXmlLoader.loadJobXml(JOB, environment.getClassLoader(), new ArrayList<>(),
-            environment.getJobXmlResolver());
+        this.beans = beans;
     }
 
     /** Runs the job to its end. */
     void run(String runId) {
+        operator = JobOperatorContext.create(new Environment()).getJobOperator();
         Properties parameters = new Properties();
         parameters.setProperty(RUN, runId);
-        try {
-            Job loaded = job.get();
-            execution = operator.start(loaded, parameters);
-        } catch (ExecutionException | InterruptedException e) {
-            throw new IllegalStateException("the job cannot be loaded", e);
-        }
+        execution = operator.start(JOB, parameters);
         started.run();
     }
 
@@ -80,14 +62,9 @@ final class JobRunner {
     }
 
     private final class Environment implements BatchEnvironment {
-        private final Beans beans;
         private final JobRepository jobs = InMemoryRepository.create();
         private final Properties configuration = new Properties();
         private final JobXmlResolver resolver = new MetaInfBatchJobsJobXmlResolver();
-
-        Environment(Beans beans) {
-            this.beans = beans;
-        }
 
         @Override
         public ClassLoader getClassLoader() {
