@@ -1069,7 +1069,7 @@ record LockFiles(Request request, Holder holder) implements TaskLock {
  * <li><b>Look</b> ({@link #look}): what is at LOCKFILE? A taken fcntl lock is a living holder; otherwise {@link
  *     StaleCheck}. The gate's own inode there is a holder killed between steps 5 and 6: stale.
  * <li><b>Contention</b>: LOCKFILE is there and not proven stale. Count it, leave the gate, and tell who holds it.
- * <li><b>Recover</b>: it is stale. Leave the gate, and enter again some milliseconds later; when the second look agrees
+ * <li><b>Recover</b>: it is stale. Leave the gate, look again some milliseconds later, and enter again; when all agree
  *     and the counter can be read, unlink LOCKFILE, if it still is the inode that was judged, and look again.
  * <li><b>Acquire</b>: nothing is there. See that the counter can be read, force the record to the disk, let everybody
  *     read the file (mode 0644 instead of 0600) and hard-link LOCKFILE to it: it appears complete and already locked.
@@ -1132,7 +1132,7 @@ final class LockFile implements TaskLock.Held {
             } catch (IOException e) {
                 throw TaskException.io("cannot use lock file " + task.lockFile() + ": " + Text.reason(e), e);
             }
-            looks.pause();
+            looks.settle(task.lockFile());
         }
     }
 
@@ -1246,7 +1246,7 @@ final class LockFile implements TaskLock.Held {
             } catch (IOException e) {
                 throw TaskException.io("cannot read lock file " + path + ": " + Text.reason(e), e);
             }
-            looks.pause();
+            looks.settle(path);
         }
     }
 
@@ -1279,7 +1279,7 @@ final class LockFile implements TaskLock.Held {
             } catch (IOException e) {
                 throw TaskException.io("cannot remove lock file " + path + ": " + Text.reason(e), e);
             }
-            looks.pause();
+            looks.settle(path);
         }
     }
 
@@ -1309,6 +1309,7 @@ final class LockFile implements TaskLock.Held {
         private LockState last;
         private int all;
         private int agreeing;
+        private boolean undecided;
         private LockState recovered;
 
         boolean wantsAnother(Found found) {
@@ -1317,16 +1318,29 @@ final class LockFile implements TaskLock.Held {
             all++;
             agreeing = before != null && before.kind() == last.kind() && before.what().equals(last.what())
                 ? agreeing + 1 : 1;
-            return !found.certain && switch (last.kind()) {
+            undecided = !found.certain && switch (last.kind()) {
                 case STALE -> agreeing < STALE;
                 case UNKNOWN -> agreeing < UNKNOWN && all < MAX;
                 default -> false;
             };
+            return undecided;
         }
 
-        void pause() {
-            if (!backoff.pause()) {
-                Thread.currentThread().interrupt();
+        /** Looks from outside the gate, so that nobody waits there meanwhile, until one more look inside can decide. */
+        void settle(Path path) throws TaskException {
+            try {
+                do {
+                    if (!backoff.pause()) {
+                        Thread.currentThread().interrupt();
+                        return;
+                    }
+                    try (LockedFile opened = new LockedFile()) {
+                        Found found = undecided ? look(path, opened, false) : null;
+                        undecided = found != null && wantsAnother(found);
+                    }
+                } while (undecided);
+            } catch (IOException e) {
+                undecided = false; // the look inside says what is wrong
             }
         }
     }
