@@ -170,7 +170,7 @@ final class ReportData {
         Path output = OutputFile.of(repository.database().stateDirectory(), run);
         RequestRow request = new RequestRow(run, made.user, 1000L, null, made.host, null, "b00t", "pid:[1]", number,
             number, made.task, made.command, made.threshold, made.task.replace(".lock", ".count"), Map.of(),
-            time(made.requested), output.toString(), made.restarts == null ? null : ids.get(made.restarts));
+            time(made.requested), output.toString(), made.restarts == null ? null : ids.get(made.restarts), null);
         long id = repository.request(request, false);
         ids.put(made, id);
         if (made.output != null) {
@@ -183,13 +183,13 @@ final class ReportData {
         }
         List<StepRow> steps = steps(made);
         if (made.ended == null || made.evidence != null) {
-            repository.acquired(id, time(made.acquired), steps);
+            repository.acquired(id, time(made.acquired), null, steps);
             if (made.evidence != null) {
                 repository.reconcile(id, made.batchStatus, made.exitStatus, made.evidence);
             }
         } else {
             Long millis = made.acquired == null ? null : Duration.between(made.acquired, made.ended).toMillis();
-            repository.end(request, new ResultRow(made.batchStatus, made.exitStatus, time(made.acquired),
+            repository.end(request, new ResultRow(made.batchStatus, made.exitStatus, time(made.acquired), null,
                 time(made.acquired), millis, made.exitCode, made.contentions, made.holder, made.message, null,
                 time(made.ended)), steps);
         }
