@@ -68,12 +68,13 @@ final class Report {
         }
         Path file = arguments.path("--output");
         List<String> filters = new ArrayList<>();
-        for (String option : List.of("--lockfile", "--host")) {
+        for (String option : List.of("--lockfile", "--fleet", "--host")) {
             if (arguments.has(option)) {
                 filters.add(option + " " + ReportText.quoted(arguments.text(option)));
             }
         }
-        Filter filter = new Filter(lockFile, null, host, null, null, Text.time(begin), until, 0);
+        Filter filter = new Filter(lockFile, arguments.text("--fleet"), host, null, null, Text.time(begin), until,
+            0);
         Scope scope = new Scope(begin, end, String.join(" ", filters), !arguments.has("--no-output"),
             now.toEpochMilli());
         try (Repository repository = taskrunnerbatch.open(arguments, false)) {
@@ -107,7 +108,7 @@ final class Report {
         inOrder.forEach(task -> found.put(task, task.concerns(scope.until())));
         inOrder.sort(Comparator.comparing((ReportTask task) -> found.get(task).isEmpty() ? Integer.MAX_VALUE
             : found.get(task).get(0).need().ordinal())
-            .thenComparing(task -> task.name).thenComparing(task -> task.lockFile));
+            .thenComparing(task -> task.name).thenComparing(task -> task.key));
         for (ReportTask task : inOrder) {
             concerns.put(task, found.get(task));
             found.get(task).forEach(concern -> concerning.add(concern.id()));
@@ -115,7 +116,7 @@ final class Report {
     }
 
     private ReportTask task(ReportRow row) {
-        return tasks.computeIfAbsent(row.lockFile(), ReportTask::new);
+        return tasks.computeIfAbsent(row.task(), ReportTask::new);
     }
 
     /** The file's name, with the directories before it that tell it from others. */
@@ -124,11 +125,11 @@ final class Report {
         for (int depth = 1; !unnamed.isEmpty(); depth++) {
             Map<String, Integer> times = new HashMap<>();
             for (ReportTask task : unnamed) {
-                task.name = end(task.lockFile, depth);
+                task.name = end(task.key, depth);
                 times.merge(task.name, 1, Integer::sum);
             }
             int tried = depth;
-            unnamed.removeIf(task -> times.get(task.name) == 1 || task.name.length() >= task.lockFile.length()
+            unnamed.removeIf(task -> times.get(task.name) == 1 || task.name.length() >= task.key.length()
                 || tried > 20);
         }
     }

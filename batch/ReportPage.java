@@ -271,9 +271,10 @@ final class ReportPage {
                 || last == null ? "" : "; last run: " + state);
             symbol = needed;
         }
-        return new Task(href, ReportText.line(task.name, 120), symbol, state, ReportText.line(task.lockFile, 300),
-            ReportText.lines(task.newest.command(), 400), listed(task.hosts), listed(task.users),
-            facts, ReportChart.strip(task.runs, ids), durations);
+        return new Task(href, ReportText.line(task.name, 120), symbol, state,
+            ReportText.line(task.newest.fleetTask() == null ? task.key : "one lock for the fleet", 300),
+            ReportText.lines(task.newest.command(), 400), listed(task.hosts), listed(task.users), facts,
+            ReportChart.strip(task.runs, ids), durations);
     }
 
     private static String listed(Set<String> names) {
@@ -318,7 +319,7 @@ final class ReportPage {
 
     private Row row(ReportRow row, int length, Details details) {
         boolean linked = row.kind() != ReportRow.Kind.SUCCEEDED || report.concerning.contains(row.id());
-        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(report.tasks.get(row.lockFile()).name,
+        return new Row(row.id(), linked, row.kind().symbol(), ReportText.line(report.tasks.get(row.task()).name,
             length), ReportText.line(row.host(), length), ReportText.line(row.user(), length),
             ReportText.time(row.requested()), row.duration() < 0 ? "" : ReportText.duration(row.duration()),
             row.batchStatus(), row.exitStatus() == null ? "" : ReportText.line(row.exitStatus(), 30),
@@ -403,7 +404,7 @@ final class ReportPage {
         if (row.holder() != null && !message.contains(row.holder())) {
             add(facts, "holder met", ReportText.line(row.holder(), 200));
         }
-        if (!row.command().equals(report.tasks.get(row.lockFile()).newest.command())
+        if (!row.command().equals(report.tasks.get(row.task()).newest.command())
             && !message.endsWith(row.command())) {
             add(facts, "command", ReportText.lines(row.command(), 300));
         }

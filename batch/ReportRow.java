@@ -7,14 +7,16 @@ import java.util.Map;
  *
  * @param instance the job instance: an execution and its restarts have the same
  * @param restartedFrom the execution that this one restarts, or null
+ * @param fleetTask the name of the task in its fleet, whose hosts share one lock, or null
  * @param duration how long the command has run, milliseconds, or -1
  * @param contentions after it, or null when it was not counted
  */
-record ReportRow(long id, long instance, Long restartedFrom, String runId, String lockFile, String command, String host,
-                 String user, long threshold, long requested, long acquired, long ended, long duration,
-                 String batchStatus, String exitStatus, Long exitCode, Long contentions, String holder, String message,
-                 String evidence) {
-    static final String COLUMNS = "a.job_execution_id, j.jobinstanceid, a.restarted_from, a.run_id, a.lock_file,"
+record ReportRow(long id, long instance, Long restartedFrom, String runId, String lockFile, String fleetTask,
+    String command, String host, String user, long threshold, long requested, long acquired, long ended, long duration,
+    String batchStatus, String exitStatus, Long exitCode, Long contentions, String holder, String message,
+    String evidence) {
+    static final String COLUMNS =
+        "a.job_execution_id, j.jobinstanceid, a.restarted_from, a.run_id, a.lock_file, a.task,"
         + " substr(a.command, 1, 1000) AS command, a.host, a.user_name, a.threshold, a.create_time, a.acquired,"
         + " a.end_time, a.command_millis, j.batchstatus, j.exitstatus, a.exit_code, a.contentions,"
         + " substr(a.holder, 1, 500) AS holder, substr(a.message, 1, 1000) AS message,"
@@ -25,11 +27,12 @@ record ReportRow(long id, long instance, Long restartedFrom, String runId, Strin
         Long duration = row.number("command_millis");
         return new ReportRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
             row.number("restarted_from"), row.required("run_id"), once(row.required("lock_file"), known),
-            once(row.required("command"), known), once(row.required("host"), known), once(row.required("user_name"),
-            known), row.requiredNumber("threshold"), millis(row.required("create_time")), millis(row.text("acquired")),
-            millis(row.text("end_time")), duration == null ? -1 : duration, once(row.required("batchstatus"), known),
-            once(row.text("exitstatus"), known), row.number("exit_code"), row.number("contentions"), row.text("holder"),
-            row.text("message"), row.text("evidence"));
+            once(row.text("task"), known), once(row.required("command"), known), once(row.required("host"), known),
+            once(row.required("user_name"), known), row.requiredNumber("threshold"),
+            millis(row.required("create_time")), millis(row.text("acquired")), millis(row.text("end_time")),
+            duration == null ? -1 : duration, once(row.required("batchstatus"), known), once(row.text("exitstatus"),
+            known), row.number("exit_code"), row.number("contentions"), row.text("holder"), row.text("message"),
+            row.text("evidence"));
     }
 
     private static String once(String text, Map<String, String> known) {
@@ -70,6 +73,17 @@ record ReportRow(long id, long instance, Long restartedFrom, String runId, Strin
         boolean isFailure() {
             return this == FAILED || this == TIMED_OUT || this == KILLED || this == LOST;
         }
+    }
+
+    /** What names the task. */
+    String task() {
+        return fleetTask == null ? lockFile : fleetTask;
+    }
+
+    /** The option of other commands that names the task. */
+    String taskOption() {
+        return fleetTask == null ? "--lockfile " + ReportText.quoted(lockFile) : "--fleet "
+            + ReportText.quoted(fleetTask);
     }
 
     Kind kind() {

@@ -52,7 +52,8 @@ final class ReportTask {
     /** A run that is slow by less than this, in milliseconds, is nobody's concern. */
     private static final long SLOW_BY = 1000;
 
-    final String lockFile;
+    /** Its lock file, or its name in a fleet. */
+    final String key;
     /** Newest first. */
     final List<Mark> runs = new ArrayList<>();
     /** Newest first. */
@@ -64,8 +65,8 @@ final class ReportTask {
     String name;
     private boolean shared;
 
-    ReportTask(String lockFile) {
-        this.lockFile = lockFile;
+    ReportTask(String key) {
+        this.key = key;
     }
 
     /** Executions under one lock: those of a task on a host, or of a task whose hosts share the lock. */
@@ -117,7 +118,7 @@ final class ReportTask {
             (mark.kind().isContention() ? contentions : runs).add(mark);
         }
         Matcher holder = row.kind().isContention() && row.holder() != null ? HOLDER_HOST.matcher(row.holder()) : null;
-        shared |= holder != null && holder.find() && !holder.group(1).equals(row.host());
+        shared |= row.fleetTask() != null || holder != null && holder.find() && !holder.group(1).equals(row.host());
         byHost.computeIfAbsent(row.host(), host -> new Series()).add(row, mark);
     }
 
@@ -204,7 +205,7 @@ final class ReportTask {
         }
         return new Concern(Need.BUSY, last.id(), requests + ", though no execution here holds its lock"
             + (last.holder() == null ? "" : "; held by: " + ReportText.line(last.holder(), 120)),
-            "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()), last.host());
+            "taskrunner-batch status " + last.taskOption(), last.host());
     }
 
     private static Concern dead(Series series) {
@@ -225,7 +226,7 @@ final class ReportTask {
             + ReportText.line(last.evidence(), 120)) + ")";
         return orphaned ? new Concern(Need.KILLED, last.id(),
             "orphaned: its command still runs though its taskrunner was " + reason,
-            "taskrunner-batch status --lockfile " + ReportText.quoted(last.lockFile()), last.host())
+            "taskrunner-batch status " + last.taskOption(), last.host())
             : new Concern(Need.KILLED, last.id(), reason, "taskrunner-batch restart " + last.id(), last.host());
     }
 
@@ -277,7 +278,7 @@ final class ReportTask {
         return new Concern(Need.OVERDUE, success.id(), "no success for " + ReportText.duration(now - success.ended())
             + ", usually every " + ReportText.duration(usual) + "; last one ended at "
             + ReportText.time(success.ended()) + "Z; is its schedule still there?",
-            "taskrunner-batch history --lockfile " + ReportText.quoted(last.lockFile()), last.host());
+            "taskrunner-batch history " + last.taskOption(), last.host());
     }
 
     private static Concern slow(Series series, long now) {

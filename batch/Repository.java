@@ -441,7 +441,8 @@ final class Repository implements AutoCloseable {
             values.clear();
             sql = new StringBuilder();
             where(sql, values, "a.end_time IS NULL AND a.create_time < ?", filter.since());
-            report(sql, values, new Filter(filter.lockFile(), null, filter.host(), null, null, null, null, 0),
+            report(sql, values, new Filter(filter.lockFile(), filter.fleetTask(), filter.host(), null, null, null, null,
+                0),
                 " ORDER BY a.create_time DESC", consumer);
         }
     }
@@ -456,7 +457,8 @@ final class Repository implements AutoCloseable {
             List<Object> values = new ArrayList<>();
             StringBuilder sql = new StringBuilder();
             where(sql, values, "a.create_time >= ?", since);
-            report(sql, values, new Filter(lockFile, null, filter.host(), null, null, null, filter.since(), 0),
+            report(sql, values, new Filter(lockFile, filter.fleetTask(), filter.host(), null, null, null,
+                filter.since(), 0),
                 " AND a.end_time IS NOT NULL ORDER BY a.job_execution_id DESC LIMIT " + limit, consumer);
         }
     }
@@ -464,6 +466,7 @@ final class Repository implements AutoCloseable {
     private void report(StringBuilder where, List<Object> values, Filter filter, String end, Consumer<Row> consumer)
         throws RepositoryException {
         where(where, values, "a.lock_file = ?", filter.lockFile());
+        where(where, values, "a.task = ?", filter.fleetTask());
         where(where, values, "a.host = ?", filter.host());
         where(where, values, "a.create_time < ?", filter.until());
         Sql sql = new Sql("SELECT " + ReportRow.COLUMNS + FROM + where + end, values.toArray());

@@ -127,6 +127,7 @@ public class taskrunnerbatch {
             new Option("--since", "TIME", null, "requested at or after, as of history (default: 7d)"),
             new Option("--until", "TIME", null, "requested before"),
             new Option("--lockfile", "FILE", null, "only this task's"),
+            new Option("--fleet", "NAME", null, "only this task's of a fleet"),
             new Option("--host", "NAME", null, "only this host's"),
             new Option("--output", "FILE", null, "written to a temporary file and renamed (default: stdout)"),
             new Option("--no-output", null, null, "without the last lines of what commands printed")),
