@@ -5,10 +5,15 @@ const $ = id => document.getElementById(id);
 const time = /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)/;
 const local = text => {
   const found = time.exec(text);
-  return found ? new Date(found[1] + "T" + found[2] + "Z").toLocaleString(undefined, {dateStyle: "medium", timeStyle: "long"}) : "";
+  const options = {dateStyle: "medium", timeStyle: "long"};
+  return found ? new Date(found[1] + "T" + found[2] + "Z").toLocaleString(undefined, options) : "";
 };
-for (const element of document.querySelectorAll("time")) element.title = local(element.textContent) + " (your time)";
-for (const title of document.querySelectorAll("svg title")) if (time.test(title.textContent)) title.textContent += " (" + local(title.textContent) + ")";
+for (const element of document.querySelectorAll("time")) {
+  element.title = local(element.textContent) + " (your time)";
+}
+for (const title of document.querySelectorAll("svg title")) {
+  if (time.test(title.textContent)) title.textContent += " (" + local(title.textContent) + ")";
+}
 
 const body = document.querySelector("tbody");
 if (body) {
@@ -47,7 +52,7 @@ if (body) {
       row.hidden = outcome && (row.className || "s") !== outcome || !words.every(word => texts[i].includes(word));
       count += row.hidden ? 0 : 1;
     });
-    $("count").textContent = count === rows.length ? count + " executions" : count + " of " + rows.length + " executions";
+    $("count").textContent = (count === rows.length ? "" : count + " of ") + rows.length + " executions";
   };
   $("filter").hidden = false;
   $("filter").addEventListener("submit", event => event.preventDefault());

@@ -104,7 +104,7 @@ class BatchPostgresTest extends BatchTest {
         batch.batch("--fleet", "sync-orders", "--command", "exit 4", "--lockfile", task.lock.toString(), "--threshold",
             "1").run().exitedWith(4);
         page = batch.batch("report", "--fleet", "sync-orders").run().exitedWith(0).errIs("").out();
-        assertTrue(page.contains("1 executions of 1 task") && page.contains("<td>sync-orders<td>")
+        assertTrue(page.contains("1 execution of 1 task") && page.contains("<td>sync-orders<td>")
             && page.contains("last run failed: exit 4") && page.contains("one lock for the fleet"), page);
     }
 
