@@ -143,7 +143,10 @@ class HelpTest extends TaskTest {
     @Test
     void versionIsOneLineOnStdout() {
         String classes = System.getProperty("java.class.path").split(":")[0];
-        taskrunner("--version").run().exitedWith(0).outIs("taskrunner " + taskrunner.VERSION + " (JDK "
-            + System.getProperty("java.version") + ", " + classes + ", without its start-up archive)\n").errIs("");
+        String version = "taskrunner " + taskrunner.VERSION + " (JDK " + System.getProperty("java.version") + ", "
+            + classes;
+        taskrunner("--version").run().exitedWith(0).outIs(version + ", with its start-up archive)\n").errIs("");
+        Program.plainJava(directory, "taskrunner", "--version").run().exitedWith(0)
+            .outIs(version + ", without its start-up archive)\n").errIs("");
     }
 }
