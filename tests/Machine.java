@@ -14,9 +14,12 @@ final class Machine {
     private static final Map<String, String> PROGRAMS = new TreeMap<>(Map.ofEntries(
         Map.entry("chromium", "chromium"),
         Map.entry("curl", "curl"),
+        Map.entry("ip", "iproute2"),
         Map.entry("mount", "mount"),
         Map.entry("mvn", "maven"),
+        Map.entry("nft", "nftables"),
         Map.entry("perl", "perl"),
+        Map.entry("pgbouncer", "pgbouncer"),
         Map.entry("ps", "procps"),
         Map.entry("script", "bsdutils"),
         Map.entry("setpriv", "util-linux"),
