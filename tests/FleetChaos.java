@@ -21,6 +21,8 @@ final class FleetChaos {
 
     private static final String DATABASE = FleetTest.DATABASE;
     private static final int THRESHOLD = 2;
+    /** Of each process, one after another. */
+    private static final int REQUESTS = 10;
     private static final java.util.regex.Pattern HOLDER = java.util.regex.Pattern.compile("(?:held by|is lost:) run (\\S+)");
     /** As often as they are here. */
     private static final List<String> FAULTS = List.of("kill", "kill", "pause", "cut", "cut", "inbound", "reset", "reset-server", "reset-server",
@@ -55,9 +57,9 @@ final class FleetChaos {
     }
 
     private Program request(String task, FleetNet.Node host, String command, String... more) throws Exception {
-        return FleetTest.program(directory, server.url(DATABASE), host, "--fleet", task, "--command", command, "--lockfile",
-            Files.createDirectories(directory.resolve(host.name)).resolve(task).toString(), "--threshold", Integer.toString(THRESHOLD),
-            "--kill-after", "2s").with(more);
+        return FleetTest.on(host, FleetTest.batch(directory, server.url(DATABASE)).program("FleetLoop", Integer.toString(REQUESTS), "--fleet",
+            task, "--command", command, "--lockfile", Files.createDirectories(directory.resolve(host.name)).resolve(task).toString(),
+            "--threshold", Integer.toString(THRESHOLD), "--kill-after", "2s").with(more));
     }
 
     /** For so long; returns when all is well again. */
@@ -71,7 +73,7 @@ final class FleetChaos {
         threads.forEach(Thread::start);
         long end = System.nanoTime() + duration.toNanos();
         while (System.nanoTime() < end) {
-            Program.sleep(1000 + random(3000));
+            Program.sleep(1500 + random(4000));
             String kind = FAULTS.get(random(FAULTS.size()));
             faults.merge(kind, 1, Integer::sum);
             Thread fault = new Thread(() -> fault(kind, hosts.get(random(hosts.size()))));
@@ -87,20 +89,23 @@ final class FleetChaos {
     private void work(String task, FleetNet.Node host) {
         try {
             while (!over) {
-                Running request = request(task, host, tasks.get(task).command(1 + random(6), random(4) == 0 ? "stubborn" : ""),
-                    "--conflict-exit-code", Integer.toString(CONTENDED)).start();
-                running.put(task + "@" + host.name, request);
-                Result result = request.result();
-                statuses.merge(Integer.toString(result.status()), 1, Integer::sum);
-                for (String line : new String[] {"took over", "recovered", "lock kept", "watchdog: ", "failed over"}) {
-                    if (result.err().contains(line)) {
-                        statuses.merge(line, 1, Integer::sum);
-                    }
-                }
-                if (!List.of(0, CONTENDED, 69, 75, 76, 137).contains(result.status())) {
+                Running loop = request(task, host, tasks.get(task).command(3, random(4) == 0 ? "stubborn" : "random"),
+                    "--conflict-exit-code", Integer.toString(CONTENDED), "--wait", random(2) + "s").start();
+                running.put(task + "@" + host.name, loop);
+                Result result = loop.result();
+                if (result.status() != 0 && result.status() != 137) {
                     unexpected.add(result.program().toString());
                 }
-                Program.sleep(random(1000));
+                result.out().lines().filter(line -> line.startsWith("status ")).forEach(line -> {
+                    String status = line.split(" ")[1];
+                    statuses.merge(status, 1, Integer::sum);
+                    if (!List.of("0", Integer.toString(CONTENDED), "69", "75", "76").contains(status)) {
+                        unexpected.add(status + ": " + result.program());
+                    }
+                });
+                for (String line : new String[] {"took over", "recovered", "lock kept", "watchdog: ", "failed over"}) {
+                    statuses.merge(line, result.err().split(line, -1).length - 1, Integer::sum);
+                }
             }
         } catch (Exception | AssertionError e) {
             unexpected.add(e.toString());
@@ -110,7 +115,7 @@ final class FleetChaos {
     private void fault(String kind, FleetNet.Node host) {
         List<Running> candidates = List.copyOf(running.values());
         Running victim = candidates.isEmpty() ? null : candidates.get(random(candidates.size()));
-        int millis = 500 + random(10_000);
+        int millis = 500 + random(8_000);
         try {
             switch (kind) {
                 case "kill" -> {
@@ -175,7 +180,7 @@ final class FleetChaos {
         assertEquals(List.of(), unexpected);
         tasks.values().forEach(FleetTraces::assertExclusive);
         for (String task : tasks.keySet()) {
-            request(task, hosts.get(0), "true", "--wait", "30s").run().exitedWith(0).errHasNo("contention");
+            request(task, hosts.get(0), "true", "--wait", "30s").run().exitedWith(0).outContains("status 0 ").errHasNo("contention");
         }
         assertEquals(List.of(), server.query(DATABASE, "SELECT task FROM taskrunner_task WHERE run_id IS NOT NULL"));
         String json = FleetTest.program(directory, server.url(DATABASE), hosts.get(0), "history", "--limit", "0", "--format", "json").run()

@@ -1,21 +1,19 @@
-import java.util.ArrayList;
-import java.util.List;
+import java.util.Arrays;
 
 /**
- * Requests one after another in one process, and how long each took, so that what is measured is not the start of JVMs. Each is what
+ * Requests one after another in one process, so that a test with many of them does not spend its time on starting JVMs. Each is what
  * {@code taskrunner-batch} does with its arguments.
  */
 final class FleetLoop {
-    /** @param args a count, then the arguments of the request; prints a time in microseconds a line */
+    /** @param args a count, then the arguments of the request; prints the exit status and the microseconds of each */
     public static void main(String[] args) {
-        String[] request = java.util.Arrays.copyOfRange(args, 1, args.length);
-        List<Long> micros = new ArrayList<>();
+        String[] request = Arrays.copyOfRange(args, 1, args.length);
         for (int i = 0; i < Integer.parseInt(args[0]); i++) {
             long before = System.nanoTime();
-            taskrunnerbatch.run(request);
-            micros.add((System.nanoTime() - before) / 1000);
+            int status = taskrunnerbatch.run(request);
+            System.out.println("status " + status + " " + (System.nanoTime() - before) / 1000);
+            System.out.flush();
         }
-        micros.forEach(System.out::println);
     }
 
     private FleetLoop() {

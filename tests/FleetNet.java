@@ -1,3 +1,5 @@
+//SOURCES TestPostgres.java
+
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
@@ -93,6 +95,11 @@ final class FleetNet implements AutoCloseable {
             return new String[] {"ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", "hostname " + name + "; exec \"$@\"", "sh"};
         }
 
+        /** What it keeps of its own. */
+        Path state() {
+            return directory.resolve("state-" + address);
+        }
+
         private void filter(String input, String output) {
             heal();
             shell("ip netns exec " + namespace + " nft 'table inet fault { chain in { type filter hook input priority 0; " + input
@@ -140,11 +147,10 @@ final class FleetNet implements AutoCloseable {
         }
     }
 
-    /** A server on a host, run by the user postgres. */
+    /** A server on a host, of the programs that {@link TestPostgres} has, run by the user nobody. */
     final class Server {
         final Node node;
         private final Path data;
-        private final Path programs;
 
         private Server(Node node) throws Exception {
             this(node, null);
@@ -158,19 +164,13 @@ final class FleetNet implements AutoCloseable {
         private Server(Node node, Server unused) throws IOException {
             this.node = node;
             data = directory.resolve(node.name + "-" + node.address);
-            try (Stream<Path> versions = Files.isDirectory(Path.of("/usr/lib/postgresql")) ? Files.list(Path.of("/usr/lib/postgresql"))
-                    : Stream.empty()) {
-                programs = versions.map(version -> version.resolve("bin")).filter(bin -> Files.isExecutable(bin.resolve("initdb")))
-                    .max(Comparator.comparing(Path::toString))
-                    .orElseGet(() -> fail("no /usr/lib/postgresql/*/bin/initdb: install Debian's package postgresql for this test"));
-            }
             Files.createDirectory(data);
-            shell("chown postgres " + data);
+            shell("chown nobody " + data);
         }
 
         private String program(String program, String arguments) {
-            return shell("cd / && ip netns exec " + node.namespace + " setpriv --reuid=postgres --regid=postgres --init-groups "
-                + programs.resolve(program) + " -D " + data + " " + arguments);
+            return shell("cd / && ip netns exec " + node.namespace + " setpriv --reuid=65534 --regid=65534 --clear-groups "
+                + TestPostgres.Programs.DIRECTORY.resolve("bin").resolve(program) + " -D " + data + " " + arguments);
         }
 
         void start(String... settings) {
@@ -192,7 +192,7 @@ final class FleetNet implements AutoCloseable {
             Server replica = new Server(host(name), null);
             stop("fast");
             shell("cp -a " + data + "/. " + replica.data + "; rm -f " + replica.data + "/postmaster.pid; touch " + replica.data
-                + "/standby.signal; chown postgres " + replica.data + "/standby.signal; echo \"primary_conninfo = 'host=" + node.address
+                + "/standby.signal; chown nobody " + replica.data + "/standby.signal; echo \"primary_conninfo = 'host=" + node.address
                 + " user=postgres application_name=" + name + " connect_timeout=2'\" >>" + replica.data + "/postgresql.auto.conf");
             start();
             replica.start();
@@ -270,8 +270,8 @@ final class FleetNet implements AutoCloseable {
                 + "listen_port = " + PORT + "\nauth_type = trust\nauth_file = " + own + "/users\npool_mode = " + mode + "\nunix_socket_dir =\n"
                 + "ignore_startup_parameters = extra_float_digits\ntcp_keepidle = 10\ntcp_keepintvl = 5\ntcp_keepcnt = 3\n"
                 + "tcp_user_timeout = 25000\nlogfile = " + own + "/log\npidfile = " + own + "/pid\n");
-            shell("chown -R postgres " + own + "; cd /; ip netns exec " + pooler.namespace
-                + " setpriv --reuid=postgres --regid=postgres --init-groups pgbouncer -q -d " + own + "/ini >/dev/null 2>&1");
+            shell("chown -R nobody " + own + "; cd /; ip netns exec " + pooler.namespace
+                + " setpriv --reuid=65534 --regid=65534 --clear-groups pgbouncer -q -d " + own + "/ini >/dev/null 2>&1");
             return pooler;
         }
 

@@ -1,6 +1,7 @@
 //SOURCES FleetNet.java
 //SOURCES FleetTraces.java
 //SOURCES BatchTask.java
+//SOURCES FleetLoop.java
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -91,9 +92,17 @@ class FleetTest {
     }
 
     /** taskrunner-batch on the host. */
-    static Program program(Path directory, String url, FleetNet.Node host, String... arguments) throws Exception {
-        return new BatchTask(new TestTask(directory)).batch(arguments).under(host.prefix()).env("TASKRUNNER_REPOSITORY", url)
-            .env("PGUSER", FleetNet.RUNNER).env("XDG_STATE_HOME", directory.resolve(host.name).toString());
+    static Program program(Path directory, String url, FleetNet.Node host, String... arguments) {
+        return on(host, batch(directory, url).batch(arguments));
+    }
+
+    static BatchTask batch(Path directory, String url) {
+        return new BatchTask(new TestTask(directory)).env("TASKRUNNER_REPOSITORY", url).env("PGUSER", FleetNet.RUNNER);
+    }
+
+    /** The program on the host, with a state directory of the host's own. */
+    static Program on(FleetNet.Node host, Program program) {
+        return program.under(host.prefix()).env("XDG_STATE_HOME", host.state().toString());
     }
 
     private Path own(FleetNet.Node host) throws Exception {

@@ -16,6 +16,7 @@ final class FleetTraces {
     private static final String SCRIPT = """
         exec 9<>"$3"
         [ "$4" = stubborn ] && trap '' TERM
+        [ "$4" = random ] && set -- "$1" $((1 + RANDOM % $2))
         end=$((${EPOCHREALTIME/.} + $2 * 1000000))
         while [ "${EPOCHREALTIME/.}" -lt "$end" ]; do
             echo "${EPOCHREALTIME/.} $TASKRUNNER_RUN_ID $TASKRUNNER_FENCE" >>"$1"
@@ -34,8 +35,8 @@ final class FleetTraces {
         this.file = file;
     }
 
-    /** A command that leaves traces for so many seconds. */
-    String command(int seconds, String... stubborn) throws IOException {
+    /** A command that leaves traces for so many seconds. @param how stubborn: SIGTERM is ignored; random: for at most so many */
+    String command(int seconds, String... how) throws IOException {
         Path script = file.resolveSibling("trace.sh");
         synchronized (FleetTraces.class) {
             if (!Files.exists(script)) {
@@ -43,7 +44,7 @@ final class FleetTraces {
                 FleetNet.shell("mkfifo " + script + ".fifo");
             }
         }
-        return "exec bash " + script + " " + file + " " + seconds + " " + script + ".fifo " + String.join(" ", stubborn);
+        return "exec bash " + script + " " + file + " " + seconds + " " + script + ".fifo " + String.join(" ", how);
     }
 
     /** The runs, by their first trace. */

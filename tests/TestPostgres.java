@@ -71,7 +71,7 @@ final class TestPostgres implements AutoCloseable {
     }
 
     /** The server's programs, unpacked once for all tests where the user nobody may read them. */
-    private static final class Programs {
+    static final class Programs {
         static final Path DIRECTORY = unpack();
 
         static Path temporaryDirectory() throws IOException {

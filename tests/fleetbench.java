@@ -3,13 +3,13 @@
 //SOURCES ../batch/taskrunnerbatch.java
 //SOURCES BatchTask.java
 //SOURCES FleetChaosTest.java
-//SOURCES FleetLoop.java
 //SOURCES FleetTest.java
 //SOURCES JsonText.java
 //SOURCES Program.java
 //SOURCES Project.java
 //SOURCES Result.java
 //SOURCES Running.java
+//SOURCES TestPostgres.java
 //SOURCES TestTask.java
 //DEPS org.junit:junit-bom:6.1.3@pom
 //DEPS org.junit.jupiter:junit-jupiter
@@ -154,7 +154,7 @@ public class fleetbench implements AutoCloseable {
         }
         List<Long> micros = new ArrayList<>();
         for (Running loop : loops) {
-            loop.result().exitedWith(0).out().lines().forEach(line -> micros.add(Long.parseLong(line)));
+            loop.result().exitedWith(0).out().lines().forEach(line -> micros.add(Long.parseLong(line.split(" ")[2])));
         }
         double seconds = (System.nanoTime() - before) / 1e9;
         micros.sort(null);
