@@ -1149,7 +1149,8 @@ final class LockFile implements TaskLock.Held {
                 if (link(path, gate)) {
                     LockFile lock = held(path, gate, holder, counter);
                     return lock == null ? null
-                        : new TaskLock.Attempt(lock, looks.recovered, ContentionCounter.NOT_COUNTED, counter.warning(), 0);
+                        : new TaskLock.Attempt(lock, looks.recovered, ContentionCounter.NOT_COUNTED, counter.warning(),
+                            0);
                 }
                 if (!gate.isThere()) {
                     return null;

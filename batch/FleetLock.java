@@ -6,16 +6,18 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * A fleet task that this run holds, from the acquiring COMMIT to the release. Times of this host are of {@link BootClock}.
+ * A fleet task that this run holds, from the acquiring COMMIT to the release. Times of this host are of {@link
+ * BootClock}.
  * <ol>
- * <li>The <em>keeper</em>, a thread that alone uses the session, writes a beat each twelfth of the grace, at most 5 s. A beat that
- *     the server answered moves the deadline to the moment it was <em>sent</em> plus T = grace / 2.
- * <li>The <em>guard</em>, a thread that never touches the database, sends SIGTERM at the deadline and SIGKILL
- *     K = min(kill-after, grace / 6) later. The {@link Watchdog} outside this JVM sends SIGKILL at the same time, also when this JVM is
- *     dead or paused. Since T + K is less than the grace, no other host can have acquired the task by then, whatever the network does.
- * <li>When the session ends the keeper comes back through another one: the row is still this run's, or a fail-over has lost it and
- *     nobody has acquired the task since (its fence is smaller). Its own old session, if the server still has it, is ended. Anything else
- *     means that the task is lost for certain: SIGKILL at once.
+ * <li>The <em>keeper</em>, a thread that alone uses the session, writes a beat each twelfth of the grace, at most 5 s.
+ *     A beat that the server answered moves the deadline to the moment it was <em>sent</em> plus T = grace / 2.
+ * <li>The <em>guard</em>, a thread that never touches the database, sends SIGTERM at the deadline and SIGKILL K =
+ *     min(kill-after, grace / 6) later. The {@link Watchdog} outside this JVM sends SIGKILL at the same time, also when
+ *     this JVM is dead or paused. Since T + K is less than the grace, no other host can have acquired the task by then,
+ *     whatever the network does.
+ * <li>When the session ends the keeper comes back through another one: the row is still this run's, or a fail-over has
+ *     lost it and nobody has acquired the task since (its fence is smaller). Its own old session, if the server still
+ *     has it, is ended. Anything else means that the task is lost for certain: SIGKILL at once.
  * <li>After a loss nothing is taken back: the row is released when the command is dead.
  * </ol>
  */
@@ -118,7 +120,8 @@ final class FleetLock implements TaskLock.Held {
             try {
                 watchdog = new Watchdog(holder.runId(), answered + term + kill);
             } catch (IOException e) {
-                throw new TaskException(ExitStatus.CANNOT_START, "cannot start the watchdog that ends the command when this process cannot: "
+                throw new TaskException(ExitStatus.CANNOT_START,
+                    "cannot start the watchdog that ends the command when this process cannot: "
                     + Text.reason(e) + "; nothing was run; see that " + System.getProperty("java.io.tmpdir")
                     + " is writable and that /bin/sh and grep are there", e);
             }
@@ -147,8 +150,10 @@ final class FleetLock implements TaskLock.Held {
     public synchronized String lost() {
         long now = BootClock.now();
         if (now >= answered + term) {
-            lose((now - looked > ticks(BEAT_MILLIS) ? "this process was paused for " + seconds(now - looked) + "; " : "") + silence()
-                + "; ended the command after " + seconds(term) + ", before another host may start it (" + seconds(ticks(grant.graceMillis)) + ")");
+            lose((now - looked > ticks(BEAT_MILLIS) ? "this process was paused for " + seconds(now - looked) + "; "
+                : "") + silence()
+                + "; ended the command after " + seconds(term) + ", before another host may start it ("
+                    + seconds(ticks(grant.graceMillis)) + ")");
         }
         return lost;
     }
@@ -171,12 +176,13 @@ final class FleetLock implements TaskLock.Held {
     /** How long the database was not heard of, when this run came back. */
     @Override
     public synchronized String note() {
-        return longestGap == 0 ? null : "no answer from " + database.hosts() + " for " + seconds(longestGap) + " meanwhile";
+        return longestGap == 0 ? null : "no answer from " + database.hosts() + " for " + seconds(longestGap)
+            + " meanwhile";
     }
 
     /**
-     * The command is dead: gives the task back, then the lock file. Waits up to 30 s for the database; without it others may take the task
-     * over once the grace has passed.
+     * The command is dead: gives the task back, then the lock file. Waits up to 30 s for the database; without it
+     * others may take the task over once the grace has passed.
      */
     @Override
     public boolean release() throws TaskException {
@@ -184,6 +190,7 @@ final class FleetLock implements TaskLock.Held {
             ended = true;
             if (watchdog != null) {
                 watchdog.close();
+                watchdog = null;
             }
             notifyAll();
         }
@@ -195,17 +202,21 @@ final class FleetLock implements TaskLock.Held {
         synchronized (this) {
             if (!released) {
                 log.warn("fleet", task + " cannot be released: no answer from " + database.hosts() + " for "
-                    + RELEASE_MILLIS / 1000 + " s; other hosts can run it " + grant.graceMillis / 1000 + " s after the last one");
+                    + RELEASE_MILLIS / 1000 + " s; other hosts can run it " + grant.graceMillis / 1000
+                        + " s after the last one");
             }
         }
         return lockFile.release();
     }
 
-    /** This process stays and beats until they are gone: if it left, another host would start the command after the grace. */
+    /**
+     * This process stays and beats until they are gone: if it left, another host would start the command after the
+     * grace.
+     */
     @Override
     public TaskException keep(List<ProcessId> remaining, ProcessTree command) {
-        String why = command.notKilled(remaining) + ": " + task + " stays held until " + (remaining.size() == 1 ? "it ends"
-            : "they end");
+        String why = command.notKilled(remaining) + ": " + task + " stays held until "
+            + (remaining.size() == 1 ? "it ends" : "they end");
         for (long said = 0; !command.terminate(Duration.ZERO).isEmpty();) {
             if (said == 0 || BootClock.now() - said >= SAY_AGAIN) {
                 said = BootClock.now();
@@ -292,7 +303,8 @@ final class FleetLock implements TaskLock.Held {
             answered = sent;
         } catch (IOException e) {
             log.warn("fleet", "cannot write the watchdog's deadline: " + Text.reason(e) + "; the command is ended in "
-                + seconds(answered + term - BootClock.now()) + " unless this passes; see that " + System.getProperty("java.io.tmpdir")
+                + seconds(answered + term - BootClock.now()) + " unless this passes; see that "
+                    + System.getProperty("java.io.tmpdir")
                 + " has space");
         }
         return true;
@@ -313,8 +325,10 @@ final class FleetLock implements TaskLock.Held {
                 synchronized (this) {
                     if (taken != null) {
                         lostToAnother = true;
-                        lose("run " + taken.runId() + " on " + taken.host() + " holds it since " + Text.time(taken.acquired()).substring(0, 19)
-                            + "Z; this host was paused? its effects carry fence " + grant.fence + " < " + taken.fence());
+                        lose("run " + taken.runId() + " on " + taken.host() + " holds it since "
+                            + Text.time(taken.acquired()).substring(0, 19)
+                            + "Z; this host was paused? its effects carry fence " + grant.fence + " < "
+                                + taken.fence());
                     } else if (session != null && renew(sent)) {
                         nextBeat = sent + beat;
                         longestGap = Math.max(longestGap, sent - since);
@@ -335,7 +349,10 @@ final class FleetLock implements TaskLock.Held {
         }
     }
 
-    /** @return who has taken the task, or null; then {@link #session} is that of the holder again, or null when it is too early */
+    /**
+     * @return who has taken the task, or null; then {@link #session} is that of the holder again, or null when it is
+     *     too early
+     */
     private FleetRow comeBackOnce() throws SQLException {
         FleetSession next = FleetSession.open(database, task, holder.runId());
         try {
@@ -407,7 +424,8 @@ final class FleetLock implements TaskLock.Held {
 
     private String silence() {
         return "no answer from " + database.hosts() + " since "
-            + Text.time(System.currentTimeMillis() - (BootClock.now() - answered) * 1000 / BootClock.PER_SECOND).substring(0, 19) + "Z";
+            + Text.time(System.currentTimeMillis() - (BootClock.now() - answered) * 1000 / BootClock.PER_SECOND)
+                .substring(0, 19) + "Z";
     }
 
     private synchronized void lose(String why) {
@@ -446,7 +464,8 @@ final class FleetLock implements TaskLock.Held {
             watchdog = watchdog.again(holder.runId());
             log.warn("fleet", "the watchdog beside the command was killed: another one was started");
         } catch (IOException e) {
-            log.warn("fleet", "the watchdog beside the command was killed, and another cannot be started: " + Text.reason(e));
+            log.warn("fleet", "the watchdog beside the command was killed, and another cannot be started: "
+                + Text.reason(e));
         }
     }
 

@@ -3,7 +3,10 @@ import java.sql.SQLException;
 import java.time.Duration;
 import java.util.List;
 
-/** What the command line says of a fleet's tasks: {@code --fleet} of a run, {@code status}, and {@code stop} from any host. */
+/**
+ * What the command line says of a fleet's tasks: {@code --fleet} of a run, {@code status}, and {@code stop} from any
+ * host.
+ */
 final class FleetOperations {
     private static final int MAX_NAME = 200;
     private static final int MAX_BACKOFF_MILLIS = 200;
@@ -14,10 +17,12 @@ final class FleetOperations {
             return new Request(arguments);
         }
         if (arguments.has("--counter-file")) {
-            throw arguments.refused("--counter-file: the counter of a fleet's task is kept in the database; leave it out");
+            throw arguments.refused("--counter-file: the counter of a fleet's task is kept in the database; leave it"
+                + " out");
         }
         if (arguments.has("--replace")) {
-            throw arguments.refused("--replace does not reach other hosts; stop the run with: taskrunner-batch stop ID");
+            throw arguments.refused("--replace does not reach other hosts; stop the run with: taskrunner-batch stop"
+                + " ID");
         }
         return new Request(arguments, name(arguments));
     }
@@ -72,7 +77,8 @@ final class FleetOperations {
         }
         long contentions = row == null ? 0 : row.counter();
         if (arguments.has("--nagios")) {
-            return Status.plugin(state, threshold == null ? -1 : contentions, threshold == null ? 0 : threshold.intValue());
+            return Status.plugin(state, threshold == null ? -1 : contentions, threshold == null ? 0
+                : threshold.intValue());
         }
         if (!arguments.has("--json")) {
             System.out.println(Text.printable(Status.advised(state) + "; contentions " + contentions
@@ -91,7 +97,8 @@ final class FleetOperations {
         Json json = new Json().put("task", task).put("state", state.kind().text()).put("message", state.message())
             .put("holder", state.holderJson());
         if (row != null && row.runId() != null) {
-            json.put("job_execution", row.jobExecutionId()).put("fence", row.fence()).put("last_beat", Text.time(row.seen()));
+            json.put("job_execution", row.jobExecutionId()).put("fence", row.fence())
+                .put("last_beat", Text.time(row.seen()));
         }
         json.put("contentions", contentions).put("threshold", threshold);
         System.out.println(json.raw("hosts", "[" + hosts + "]"));
@@ -102,10 +109,12 @@ final class FleetOperations {
     static int stop(Repository repository, ExecutionRow row, Duration wait) throws TaskException {
         Postgres database = server(repository.database());
         String who = System.getProperty("user.name") + "@" + Host.name();
-        String what = "job execution " + row.id() + " of task " + row.request().fleetTask() + " on " + row.request().host();
+        String what = "job execution " + row.id() + " of task " + row.request().fleetTask() + " on " + row.request()
+            .host();
         try (Connection connection = database.connectForLock("taskrunner stop")) {
             if (!FleetSession.askToStop(connection, row.request().runId(), who)) {
-                throw new RepositoryException(RepositoryException.USAGE, what + " does not hold its task: there is nothing to stop");
+                throw new RepositoryException(RepositoryException.USAGE, what
+                    + " does not hold its task: there is nothing to stop");
             }
         } catch (SQLException e) {
             throw RepositoryException.unavailable(database, "cannot be written", e);
@@ -117,7 +126,8 @@ final class FleetOperations {
             now = taskrunnerbatch.find(repository, row.id());
         }
         if (now.isUnfinished()) {
-            throw TaskException.io(what + " has not ended after " + Text.duration(wait.toMillis()) + silence(database, row)
+            throw TaskException.io(what + " has not ended after " + Text.duration(wait.toMillis())
+                + silence(database, row)
                 + ": nothing was stopped yet; it is when its host answers", null);
         }
         System.out.println("job execution " + row.id() + " is " + now.batchStatus());
@@ -127,7 +137,8 @@ final class FleetOperations {
     private static String silence(Postgres database, ExecutionRow row) throws TaskException {
         try (Connection connection = database.connectForLock("taskrunner stop")) {
             FleetRow task = FleetSession.look(connection, row.request().fleetTask());
-            return task == null ? "" : ", its host does not answer (silent for " + Text.duration(task.silent() / 1000 * 1000) + ")";
+            return task == null ? "" : ", its host does not answer (silent for "
+                + Text.duration(task.silent() / 1000 * 1000) + ")";
         } catch (SQLException e) {
             throw RepositoryException.unavailable(database, "cannot be read", e);
         }

@@ -33,8 +33,8 @@ record FleetRow(String task, boolean lockIsFree, String runId, Long jobExecution
 }
 
 /**
- * The connection of one request or one holder of a fleet task, and all SQL about tasks. One thread uses it at a time. No statement
- * waits longer than the socket's timeout; a transaction that fails is followed by {@link #close}.
+ * The connection of one request or one holder of a fleet task, and all SQL about tasks. One thread uses it at a time.
+ * No statement waits longer than the socket's timeout; a transaction that fails is followed by {@link #close}.
  */
 final class FleetSession implements AutoCloseable {
     private static final String CHANNEL = "taskrunner_stop";
@@ -42,13 +42,16 @@ final class FleetSession implements AutoCloseable {
     private static final int PROBES = 5;
 
     /**
-     * What the server sends to a client that does not answer is given up after 25 s; what a client leaves half done, after 5 s. An idle
-     * session lives on: a holder that is paused keeps its lock.
+     * What the server sends to a client that does not answer is given up after 25 s; what a client leaves half done,
+     * after 5 s. An idle session lives on: a holder that is paused keeps its lock.
      */
-    private static final String SETTINGS = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+    private static final String SETTINGS =
+        "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
         + " SET tcp_user_timeout = 25000; SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '4s';"
-        + " SET statement_timeout = '5s'; SET default_transaction_read_only = off; SELECT set_config('synchronous_commit', 'on', false)"
-        + " WHERE current_setting('synchronous_commit') IN ('off', 'local'); SELECT set_config('idle_session_timeout', '0', false)"
+        + " SET statement_timeout = '5s'; SET default_transaction_read_only = off; SELECT"
+            + " set_config('synchronous_commit', 'on', false)"
+        + " WHERE current_setting('synchronous_commit') IN ('off', 'local'); SELECT set_config('idle_session_timeout',"
+            + " '0', false)"
         + " WHERE current_setting('idle_session_timeout', true) IS NOT NULL";
 
     private final Postgres database;
@@ -92,9 +95,9 @@ final class FleetSession implements AutoCloseable {
     }
 
     /**
-     * Whether this session stays the same one from transaction to transaction. A pooler announces another backend than the server does;
-     * one in transaction mode lets a setting of this session go as soon as another client begins a transaction.
-     *
+     * Whether this session stays the same one from transaction to transaction. A pooler announces another backend than
+     * the server does; one in transaction mode lets a setting of this session go as soon as another client begins a
+     * transaction.
      * @throws SQLException when a pooler has no connection for the second client
      */
     boolean isKept() throws SQLException {
@@ -117,12 +120,16 @@ final class FleetSession implements AutoCloseable {
 
     // A request's transaction
 
-    /** Begins a transaction, locks the task's row, looks whether the server is the one before, and tries the advisory lock. */
+    /**
+     * Begins a transaction, locks the task's row, looks whether the server is the one before, and tries the advisory
+     * lock.
+     */
     FleetRow enter() throws SQLException {
         connection.setAutoCommit(false);
         while (new Sql("SELECT 1 FROM taskrunner_task WHERE task = ? FOR UPDATE", task).rows(connection).isEmpty()) {
             update("INSERT INTO taskrunner_task (task) VALUES (?) ON CONFLICT DO NOTHING", task);
-            update("INSERT INTO taskrunner_beat (task, seen) VALUES (?, clock_timestamp()) ON CONFLICT DO NOTHING", task);
+            update("INSERT INTO taskrunner_beat (task, seen) VALUES (?, clock_timestamp()) ON CONFLICT DO NOTHING",
+                task);
         }
         // the first to see another server says so
         update("UPDATE taskrunner_fleet SET system = server.system, timeline = server.timeline, since ="
@@ -131,26 +138,33 @@ final class FleetSession implements AutoCloseable {
             + " WHERE (taskrunner_fleet.system, taskrunner_fleet.timeline)"
             + " IS DISTINCT FROM (server.system, server.timeline)");
         // only ever while the row is locked, so that a look of one that loses never collides with a holder's return
-        boolean alone = row("SELECT pg_try_advisory_lock(" + KEY + ")::int AS alone", task).requiredNumber("alone") == 1;
+        boolean alone = row("SELECT pg_try_advisory_lock(" + KEY + ")::int AS alone", task)
+            .requiredNumber("alone") == 1;
         // a statement of its own: its snapshot must not be older than the lock
         return read(connection, task, Boolean.toString(alone));
     }
 
     /** The row of the task, or null. @param lockIsFree as SQL */
     private static FleetRow read(Connection connection, String task, String lockIsFree) throws SQLException {
-        List<Row> rows = new Sql("SELECT t.run_id, t.job_execution_id, t.host, e.user_name, e.pid, t.backend, t.fence, t.counter, "
-            + millis("t.acquired", "acquired") + ", " + millis("b.seen", "seen") + ", " + millis("t.grace", "grace") + ", "
+        List<Row> rows =
+            new Sql("SELECT t.run_id, t.job_execution_id, t.host, e.user_name, e.pid, t.backend, t.fence, t.counter, "
+            + millis("t.acquired", "acquired") + ", " + millis("b.seen", "seen") + ", " + millis("t.grace", "grace")
+                + ", "
             + millis("f.since", "since") + ", " + millis("clock_timestamp()", "now") + ", "
             + millis("greatest(f.since + f.grace, CASE WHEN t.run_id IS NULL THEN timestamptz 'epoch'"
-                + " ELSE greatest(least(b.seen, clock_timestamp()), pg_postmaster_start_time()) + t.grace END)", "free_at")
-            + ", (" + lockIsFree + ")::int AS lock_is_free FROM taskrunner_task t JOIN taskrunner_beat b ON b.task = t.task"
-            + " CROSS JOIN taskrunner_fleet f LEFT JOIN taskrunner_execution e ON e.run_id = t.run_id WHERE t.task = ?", task)
+                + " ELSE greatest(least(b.seen, clock_timestamp()), pg_postmaster_start_time()) + t.grace END)",
+                    "free_at")
+            + ", (" + lockIsFree
+                + ")::int AS lock_is_free FROM taskrunner_task t JOIN taskrunner_beat b ON b.task = t.task"
+            + " CROSS JOIN taskrunner_fleet f LEFT JOIN taskrunner_execution e ON e.run_id = t.run_id WHERE t.task ="
+                + " ?", task)
             .rows(connection);
         if (rows.isEmpty()) {
             return null;
         }
         Row row = rows.get(0);
-        return new FleetRow(task, row.requiredNumber("lock_is_free") == 1, row.text("run_id"), row.number("job_execution_id"),
+        return new FleetRow(task, row.requiredNumber("lock_is_free") == 1, row.text("run_id"),
+            row.number("job_execution_id"),
             row.text("host"), row.text("user_name"), orZero(row.number("pid")), (int) orZero(row.number("backend")),
             row.requiredNumber("fence"), row.requiredNumber("counter"), orZero(row.number("acquired")),
             row.requiredNumber("seen"), row.requiredNumber("free_at"), row.requiredNumber("grace"),
@@ -166,11 +180,16 @@ final class FleetSession implements AutoCloseable {
         return "(extract(epoch FROM " + expression + ") * 1000)::bigint AS " + name;
     }
 
-    /** Writes this run as the holder. @return its fence: larger than all before, also when a fail-over or a restore lost some */
+    /**
+     * Writes this run as the holder.
+     *
+     * @return its fence: larger than all before, also when a fail-over or a restore lost some
+     */
     long acquire(String host, String bootId) throws SQLException {
         long fence = row("UPDATE taskrunner_task SET run_id = ?, host = ?, boot_id = ?, backend = pg_backend_pid(),"
             + " job_execution_id = (SELECT job_execution_id FROM taskrunner_execution WHERE run_id = ?),"
-            + " grace = (SELECT grace FROM taskrunner_fleet), acquired = clock_timestamp(), released = NULL, counter = 0,"
+            + " grace = (SELECT grace FROM taskrunner_fleet), acquired = clock_timestamp(), released = NULL, counter ="
+                + " 0,"
             + " fence = greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) WHERE task = ?"
             + " RETURNING fence", runId, host, bootId, runId, task).requiredNumber("fence");
         beginBeating();
@@ -178,7 +197,8 @@ final class FleetSession implements AutoCloseable {
     }
 
     private void beginBeating() throws SQLException {
-        update("UPDATE taskrunner_beat SET run_id = ?, seen = clock_timestamp(), stop = NULL WHERE task = ?", runId, task);
+        update("UPDATE taskrunner_beat SET run_id = ?, seen = clock_timestamp(), stop = NULL WHERE task = ?", runId,
+            task);
         execute("LISTEN " + CHANNEL);
     }
 
@@ -212,7 +232,8 @@ final class FleetSession implements AutoCloseable {
      * @return who asked for a stop, or "", or null when the task is not this run's any more
      */
     String beat() throws SQLException {
-        try (PreparedStatement update = connection.prepareStatement("UPDATE taskrunner_beat SET seen = clock_timestamp()"
+        try (PreparedStatement update =
+            connection.prepareStatement("UPDATE taskrunner_beat SET seen = clock_timestamp()"
             + " WHERE task = ? AND run_id = ? AND pg_backend_pid() = ? RETURNING coalesce(stop, '') AS stop")) {
             update.setString(1, task);
             update.setString(2, runId);
@@ -228,7 +249,8 @@ final class FleetSession implements AutoCloseable {
 
     private static void failOn(java.sql.SQLWarning warning) throws SQLException {
         if (warning != null) {
-            throw new SQLException("the server has not heard of its standby: " + warning.getMessage(), warning.getSQLState(), warning);
+            throw new SQLException("the server has not heard of its standby: " + warning.getMessage(),
+                warning.getSQLState(), warning);
         }
     }
 
@@ -246,9 +268,12 @@ final class FleetSession implements AutoCloseable {
 
     /** Writes this run as the holder again, over a row that a fail-over has put back to before it. */
     void acquireAgain(String host, String bootId, long fence, long graceMillis) throws SQLException {
-        update("UPDATE taskrunner_task SET run_id = ?, host = ?, boot_id = ?, backend = pg_backend_pid(), job_execution_id ="
-            + " (SELECT job_execution_id FROM taskrunner_execution WHERE run_id = ?), grace = ? * interval '1 millisecond',"
-            + " acquired = clock_timestamp(), released = NULL, counter = 0, fence = ? WHERE task = ?", runId, host, bootId,
+        update("UPDATE taskrunner_task SET run_id = ?, host = ?, boot_id = ?, backend = pg_backend_pid(),"
+            + " job_execution_id ="
+            + " (SELECT job_execution_id FROM taskrunner_execution WHERE run_id = ?), grace = ? * interval '1"
+                + " millisecond',"
+            + " acquired = clock_timestamp(), released = NULL, counter = 0, fence = ? WHERE task = ?", runId, host,
+                bootId,
             runId, graceMillis, fence, task);
         beginBeating();
     }
@@ -262,14 +287,18 @@ final class FleetSession implements AutoCloseable {
 
     /** Ends a session of this run's own. */
     void terminate(int pid, String start) throws SQLException {
-        new Sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?", pid, start)
+        new Sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ? AND backend_start::text = ?",
+            pid, start)
             .rows(connection);
     }
 
-    /** Gives the task back, if it is this run's. Contenders wait for the row, so that the lock is free when they see it. */
+    /**
+     * Gives the task back, if it is this run's. Contenders wait for the row, so that the lock is free when they see it.
+     */
     void release() throws SQLException {
         connection.setAutoCommit(false);
-        update("UPDATE taskrunner_task SET run_id = NULL, released = clock_timestamp() WHERE task = ? AND run_id = ?", task, runId);
+        update("UPDATE taskrunner_task SET run_id = NULL, released = clock_timestamp() WHERE task = ? AND run_id = ?",
+            task, runId);
         unlock();
         commit();
     }
@@ -279,7 +308,8 @@ final class FleetSession implements AutoCloseable {
     /** The row of the task as anybody may see it, or null. */
     static FleetRow look(Connection connection, String task) throws SQLException {
         // see pg_locks in PostgreSQL's manual: a key of 64 bits has its high half in classid
-        return read(connection, task, "SELECT NOT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database,"
+        return read(connection, task,
+            "SELECT NOT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database,"
             + " hashtextextended('taskrunner:' || t.task, 0) AS key WHERE l.locktype = 'advisory' AND l.granted"
             + " AND d.datname = current_database() AND l.objsubid = 1 AND l.classid::bigint = (key >> 32) & 4294967295"
             + " AND l.objid::bigint = key & 4294967295)");
@@ -289,10 +319,13 @@ final class FleetSession implements AutoCloseable {
     static List<Row> lastRequests(Connection connection, String task) throws SQLException {
         String last = "SELECT host, job_execution_id FROM taskrunner_execution WHERE task = ?";
         String order = " ORDER BY host, job_execution_id DESC LIMIT 1";
-        return new Sql("WITH RECURSIVE last AS ((" + last + order + ") UNION ALL SELECT next.* FROM last, LATERAL (" + last
-            + " AND host > last.host" + order + ") next) SELECT last.host, last.job_execution_id, e.create_time, e.threshold,"
+        return new Sql("WITH RECURSIVE last AS ((" + last + order + ") UNION ALL SELECT next.* FROM last, LATERAL ("
+            + last
+            + " AND host > last.host" + order
+                + ") next) SELECT last.host, last.job_execution_id, e.create_time, e.threshold,"
             + " coalesce(j.exitstatus, j.batchstatus) AS ending FROM last JOIN taskrunner_execution e"
-            + " ON e.job_execution_id = last.job_execution_id JOIN job_execution j ON j.jobexecutionid = last.job_execution_id",
+            + " ON e.job_execution_id = last.job_execution_id JOIN job_execution j ON j.jobexecutionid ="
+                + " last.job_execution_id",
             task, task).rows(connection);
     }
 
@@ -307,13 +340,15 @@ final class FleetSession implements AutoCloseable {
     /** @return what is wrong with a server that takes no writes */
     String readOnly() throws SQLException {
         connection.rollback();
-        return row("SELECT pg_is_in_recovery()::int AS standby").requiredNumber("standby") == 1 ? "a read-only standby" : "read-only";
+        return row("SELECT pg_is_in_recovery()::int AS standby").requiredNumber("standby") == 1 ? "a read-only standby"
+            : "read-only";
     }
 
     /** The session that keeps the task's row locked: its {@code pid} and what else a message says of it; or null. */
     Row blocker() throws SQLException {
         connection.rollback();
-        List<Row> found = new Sql("SELECT a.pid, a.application_name, a.state, a.client_addr::text AS client FROM taskrunner_task t"
+        List<Row> found =
+            new Sql("SELECT a.pid, a.application_name, a.state, a.client_addr::text AS client FROM taskrunner_task t"
             + " JOIN pg_stat_activity a ON a.backend_xid = t.xmax WHERE t.task = ?", task).rows(connection);
         return found.isEmpty() ? null : found.get(0);
     }

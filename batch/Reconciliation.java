@@ -63,8 +63,8 @@ final class Reconciliation {
             repository.reconcile(dead.get().id(), "FAILED", "KILLED", recovered.what());
         }
         for (ExecutionRow row : repository.abandoned(fleetTask, before)) {
-            repository.reconcile(row.id(), "FAILED", "LOST", "it has no session any more, and later runs have had the task; its"
-                + " outcome was not delivered, it may lie in the spool of " + row.request().user() + " on "
+            repository.reconcile(row.id(), "FAILED", "LOST", "it has no session any more, and later runs have had the"
+                + " task; its outcome was not delivered, it may lie in the spool of " + row.request().user() + " on "
                 + row.request().host());
         }
         return dead.isEmpty() ? List.of() : List.of("job execution " + dead.get().id() + " of task " + fleetTask

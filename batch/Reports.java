@@ -76,7 +76,8 @@ final class Reports {
             throw arguments.refused("invalid --status '" + arguments.text("--status")
                 + "': give a batch status or exit status such as FAILED, COMPLETED, EXIT_3, CONTENDED, KILLED");
         }
-        Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.text("--fleet"), arguments.text("--host"),
+        Filter filter = new Filter(lockFile == null ? null : lockFile.toString(), arguments.text("--fleet"),
+            arguments.text("--host"),
             arguments.text("--user"), status, time(arguments, "--since"), time(arguments, "--until"),
             arguments.number("--limit", 0, Integer.MAX_VALUE, 20));
         try (Repository repository = taskrunnerbatch.open(arguments, false)) {
@@ -336,9 +337,10 @@ final class Reports {
         lines.put("evidence", row.evidence());
         lines.put("command", request.command());
         lines.put("lock file", request.lockFile());
-        lines.put("task of a fleet", request.fleetTask() == null ? null : request.fleetTask() + (row.fence() == null ? ""
-            : ", fence " + row.fence()));
-        lines.put("counter file", (request.fleetTask() == null ? request.counterFile() : "in the database") + ", threshold "
+        boolean fleet = request.fleetTask() != null;
+        lines.put("task of a fleet", fleet ? request.fleetTask() + (row.fence() == null ? "" : ", fence " + row.fence())
+            : null);
+        lines.put("counter file", (fleet ? "in the database" : request.counterFile()) + ", threshold "
             + request.threshold()
             + (row.contentions() == null ? "" : ", contentions afterwards " + row.contentions()));
         request.options().forEach((name, value) -> lines.put(name, value.isEmpty() ? "yes" : value));

@@ -279,13 +279,14 @@ final class Repository implements AutoCloseable {
     }
 
     /**
-     * Executions of a fleet's task that have not ended, and that no session of theirs can end any more: they had the task before
-     * the run that had it last, or never had it and were requested more than two minutes ago.
+     * Executions of a fleet's task that have not ended, and that no session of theirs can end any more: they had the
+     * task before the run that had it last, or never had it and were requested more than two minutes ago.
      *
      * @param before the fence of the run that had the task last
      */
     List<ExecutionRow> abandoned(String fleetTask, long before) throws RepositoryException {
-        return select(SELECT + " WHERE a.end_time IS NULL AND a.task = ? AND (a.fence < ? OR a.fence IS NULL AND a.create_time < ?)"
+        return select(SELECT + " WHERE a.end_time IS NULL AND a.task = ?"
+            + " AND (a.fence < ? OR a.fence IS NULL AND a.create_time < ?)"
             + " AND NOT EXISTS (SELECT 1 FROM pg_stat_activity s WHERE s.application_name = 'taskrunner ' || a.run_id)"
             + " ORDER BY a.job_execution_id", fleetTask, before, time(Instant.now().minus(Duration.ofMinutes(2))));
     }

@@ -125,8 +125,8 @@ record RequestRow(String runId, String user, Long uid, String login, String host
  * @param holder who held the lock, or null
  * @param outputNote what is missing of the kept output, or null
  */
-record ResultRow(String batchStatus, String exitStatus, String acquired, Long fence, String startTime, Long commandMillis, long exitCode,
-                 Long contentions, String holder, String message, String outputNote, String endTime) {
+record ResultRow(String batchStatus, String exitStatus, String acquired, Long fence, String startTime,
+                 Long commandMillis, long exitCode, Long contentions, String holder, String message, String outputNote, String endTime) {
     Map<String, Object> columns() {
         Map<String, Object> columns = new LinkedHashMap<>();
         columns.put("acquired", acquired);
@@ -175,12 +175,14 @@ record StepRow(String name, String startTime, String endTime, String batchStatus
  * @param evidence why another run has ended its row, or null
  */
 record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus, String acquired,
-                    Long fence, String startTime, Long commandMillis, Long exitCode, Long contentions, String holder, String message,
+                    Long fence, String startTime, Long commandMillis, Long exitCode, Long contentions,
+                    String holder, String message,
                     String outputNote, String evidence, String endTime) {
     static ExecutionRow of(Row row) {
         return new ExecutionRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
             RequestRow.of(row), row.text("batchstatus"), row.text("exitstatus"), row.text("acquired"),
-            row.number("fence"), row.text("start_time"), row.number("command_millis"), row.number("exit_code"), row.number("contentions"),
+            row.number("fence"), row.text("start_time"), row.number("command_millis"), row.number("exit_code"),
+            row.number("contentions"),
             row.text("holder"), row.text("message"), row.text("output_note"), row.text("evidence"),
             row.text("end_time"));
     }
@@ -197,5 +199,6 @@ record ExecutionRow(long id, long instanceId, RequestRow request, String batchSt
  * @param since inclusive, as in rows
  * @param until exclusive
  */
-record Filter(String lockFile, String fleetTask, String host, String user, String status, String since, String until, int limit) {
+record Filter(String lockFile, String fleetTask, String host, String user, String status, String since, String until,
+              int limit) {
 }

@@ -82,9 +82,10 @@ final class Schema {
     static final int VERSION = STEPS.size();
 
     /**
-     * The tasks of a fleet, since version 2 and on a server alone. The beats are apart from the tasks, so that requests, which
-     * lock the task's row, never hold up a beat. The timeline is empty until the first request looks; {@code since}, when the
-     * server was first seen as it is, is 1970 until there was another: infinity cannot be subtracted before PostgreSQL 17.
+     * The tasks of a fleet, since version 2 and on a server alone. The beats are apart from the tasks, so that requests,
+     * which lock the task's row, never hold up a beat. The timeline is empty until the first request looks; {@code
+     * since}, when the server was first seen as it is, is 1970 until there was another: infinity cannot be subtracted
+     * before PostgreSQL 17.
      */
     private static final List<String> FLEET = List.of("""
         CREATE TABLE taskrunner_fleet (
@@ -257,8 +258,9 @@ final class Schema {
         -- Run all of the above as the owner of the database, who also migrates it to later versions.
         -- Hosts that run commands: GRANT taskrunner_runner TO ...; who reads: GRANT taskrunner_auditor TO ...;
         -- who purges: GRANT taskrunner_purger TO ...;
-        -- For --fleet all hosts that share tasks log in as one role, and nobody else may connect to the database, since keys of
-        -- advisory locks are a database's own: REVOKE CONNECT ON DATABASE ... FROM PUBLIC; GRANT CONNECT ON DATABASE ... TO ...;
+        -- For --fleet all hosts that share tasks log in as one role, and nobody else may connect to the database, since
+        -- keys of advisory locks are a database's own:
+        -- REVOKE CONNECT ON DATABASE ... FROM PUBLIC; GRANT CONNECT ON DATABASE ... TO ...;
         CREATE ROLE taskrunner_runner NOLOGIN;
         GRANT SELECT, INSERT, UPDATE ON job_instance, job_execution, step_execution, taskrunner_execution
           TO taskrunner_runner;
@@ -269,7 +271,8 @@ final class Schema {
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO taskrunner_runner;
         CREATE ROLE taskrunner_auditor NOLOGIN;
         GRANT SELECT ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution,
-          taskrunner_schema, taskrunner_purged, taskrunner_fleet, taskrunner_task, taskrunner_beat TO taskrunner_auditor;
+          taskrunner_schema, taskrunner_purged, taskrunner_fleet, taskrunner_task, taskrunner_beat
+          TO taskrunner_auditor;
         CREATE ROLE taskrunner_purger NOLOGIN;
         GRANT taskrunner_runner TO taskrunner_purger;
         GRANT DELETE ON job_instance, job_execution, step_execution, partition_execution, taskrunner_execution

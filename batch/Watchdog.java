@@ -7,7 +7,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 
-/** The time since boot in hundredths of a second, suspend included (CLOCK_BOOTTIME, proc_uptime(5)), which {@link System#nanoTime} leaves out. */
+/**
+ * The time since boot in hundredths of a second, suspend included (CLOCK_BOOTTIME, proc_uptime(5)), which {@link
+ * System#nanoTime} leaves out.
+ */
 final class BootClock {
     static final int PER_SECOND = 100;
     private static final int LONGEST = 64;
@@ -16,7 +19,8 @@ final class BootClock {
         try (FileInputStream file = new FileInputStream("/proc/uptime")) {
             String text = new String(file.readNBytes(LONGEST), StandardCharsets.US_ASCII);
             int point = text.indexOf('.');
-            return Long.parseLong(text.substring(0, point)) * PER_SECOND + Long.parseLong(text.substring(point + 1, point + 3));
+            return Long.parseLong(text.substring(0, point)) * PER_SECOND
+                + Long.parseLong(text.substring(point + 1, point + 3));
         } catch (IOException | RuntimeException e) {
             throw new IllegalStateException("cannot read the time since boot from /proc/uptime", e);
         }
@@ -27,13 +31,16 @@ final class BootClock {
 }
 
 /**
- * Kills a run when its taskrunner cannot: a POSIX shell beside the command (not above it, so that the command keeps its terminal, its
- * session and its stdin).
+ * Kills a run when its taskrunner cannot: a POSIX shell beside the command (not above it, so that the command keeps its
+ * terminal, its session and its stdin).
  * <ol>
- * <li>taskrunner writes a deadline by {@link BootClock} to a file, and a later one by rename each time the database has answered.
- * <li>Deadline past: taskrunner was paused, or starved. The shell looks each second, since sleep(1) does not count suspend.
+ * <li>taskrunner writes a deadline by {@link BootClock} to a file, and a later one by rename each time the database has
+ *     answered.
+ * <li>Deadline past: taskrunner was paused, or starved. The shell looks each second, since sleep(1) does not count
+ *     suspend.
  * <li>stdin, a pipe, ends while the file is there: taskrunner is dead.
- * <li>Both kill all processes that carry the run's id or are below the command, again until two looks in a row find none.
+ * <li>Both kill all processes that carry the run's id or are below the command, again until two looks in a row find
+ *     none.
  * <li>A normal end removes the file first.
  * </ol>
  * When the shell itself is killed {@link #isAlive} says so, and another is started. Not for several threads at once.
@@ -84,7 +91,9 @@ final class Watchdog implements AutoCloseable {
             pause=0.05
             while [ $looks -lt 2 ]; do
                 pids=
-                for environ in $(grep -lsz -e "^TASKRUNNER_RUN_ID=$run\\$" -e "^TASKRUNNER_OUTER_RUN_IDS=.*$run" /proc/[0-9]*/environ)
+                carriers=$(grep -lsz -e "^TASKRUNNER_RUN_ID=$run\\$" -e "^TASKRUNNER_OUTER_RUN_IDS=.*$run" \\
+                    /proc/[0-9]*/environ)
+                for environ in $carriers
                 do
                     environ=${environ#/proc/}
                     pids="$pids ${environ%/environ}"
@@ -111,7 +120,7 @@ final class Watchdog implements AutoCloseable {
         (
             while read -r line <&3; do :; done
             if { read -r deadline command start <"$1"; } 2>/dev/null; then end 'taskrunner is dead'; fi
-            kill -KILL $$
+            kill -KILL $$ 2>/dev/null
         ) &
         exec 3<&-
         while { read -r deadline command start <"$1"; } 2>/dev/null; do
@@ -144,12 +153,14 @@ final class Watchdog implements AutoCloseable {
         boolean started = false;
         try {
             write();
-            ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", SCRIPT, "taskrunner-watchdog", file.toString(), runId)
+            ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", SCRIPT, "taskrunner-watchdog",
+                file.toString(), runId)
                 .redirectError(ProcessBuilder.Redirect.INHERIT);
             builder.environment().remove(Holder.RUN_ID);
             builder.environment().remove(Holder.OUTER_RUN_IDS);
             shell = builder.start();
-            String answer = new BufferedReader(new InputStreamReader(shell.getInputStream(), StandardCharsets.US_ASCII)).readLine();
+            String answer = new BufferedReader(new InputStreamReader(shell.getInputStream(), StandardCharsets.US_ASCII))
+                .readLine();
             started = "ready".equals(answer);
             if (!started) {
                 throw new IOException("the watchdog's shell says: " + answer);
@@ -194,7 +205,8 @@ final class Watchdog implements AutoCloseable {
 
     private void write() throws IOException {
         Path next = file.resolveSibling("next");
-        Files.writeString(next, deadline + (command == null ? " 0 0" : " " + command.pid() + " " + command.start()) + "\n");
+        Files.writeString(next, deadline + (command == null ? " 0 0" : " " + command.pid() + " " + command.start())
+            + "\n");
         Files.move(next, file, StandardCopyOption.ATOMIC_MOVE);
     }
 

@@ -13,8 +13,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentSkipListMap;
 
 /**
- * Hosts that ask for the same tasks again and again, while processes are killed and paused, networks are cut and reset, and the
- * database crashes; and then what the commands' own traces and the rows say about it.
+ * Hosts that ask for the same tasks again and again, while processes are killed and paused, networks are cut and reset,
+ * and the database crashes; and then what the commands' own traces and the rows say about it.
  */
 final class FleetChaos {
     private static final int CONTENDED = 99;
@@ -22,10 +22,12 @@ final class FleetChaos {
     private static final String DATABASE = FleetTest.DATABASE;
     private static final int THRESHOLD = 2;
     /** Of each process, one after another. */
-    private static final int REQUESTS = 10;
-    private static final java.util.regex.Pattern HOLDER = java.util.regex.Pattern.compile("(?:held by|is lost:) run (\\S+)");
+    private static final int REQUESTS = 4;
+    private static final java.util.regex.Pattern HOLDER =
+        java.util.regex.Pattern.compile("(?:held by|is lost:) run (\\S+)");
     /** As often as they are here. */
-    private static final List<String> FAULTS = List.of("kill", "kill", "pause", "cut", "cut", "inbound", "reset", "reset-server", "reset-server",
+    private static final List<String> FAULTS = List.of("kill", "kill", "pause", "cut", "cut", "inbound", "reset",
+        "reset-server", "reset-server",
         "terminate", "crash");
 
     private final FleetNet.Server server;
@@ -57,8 +59,10 @@ final class FleetChaos {
     }
 
     private Program request(String task, FleetNet.Node host, String command, String... more) throws Exception {
-        return FleetTest.on(host, FleetTest.batch(directory, server.url(DATABASE)).program("FleetLoop", Integer.toString(REQUESTS), "--fleet",
-            task, "--command", command, "--lockfile", Files.createDirectories(directory.resolve(host.name)).resolve(task).toString(),
+        return FleetTest.on(host, FleetTest.batch(directory, server.url(DATABASE))
+            .program("FleetLoop", Integer.toString(REQUESTS), "--fleet",
+            task, "--command", command, "--lockfile", Files.createDirectories(directory.resolve(host.name))
+                .resolve(task).toString(),
             "--threshold", Integer.toString(THRESHOLD), "--kill-after", "2s").with(more));
     }
 
@@ -136,7 +140,8 @@ final class FleetChaos {
                         host.heal();
                     }
                 }
-                case "terminate" -> server.query(DATABASE, "SELECT pg_terminate_backend(backend) FROM taskrunner_task WHERE run_id IS NOT NULL"
+                case "terminate" -> server.query(DATABASE,
+                    "SELECT pg_terminate_backend(backend) FROM taskrunner_task WHERE run_id IS NOT NULL"
                     + " ORDER BY random() LIMIT 1");
                 case "crash" -> {
                     synchronized (server) {
@@ -170,31 +175,39 @@ final class FleetChaos {
     }
 
     String summary() {
-        return "chaos: " + runs() + " runs, exit statuses and messages " + statuses + ", faults " + faults + ", shortest margin "
+        return "chaos: " + runs() + " runs, exit statuses and messages " + statuses + ", faults " + faults
+            + ", shortest margin "
             + tasks.values().stream().mapToLong(FleetTraces::margin).min().orElseThrow() + " ms";
     }
 
-    /** No overlap, growing fences, statuses as documented; no row that has not ended, every contention counted and reported as it must. */
+    /**
+     * No overlap, growing fences, statuses as documented; no row that has not ended, every contention counted and
+     * reported as it must.
+     */
     void check() throws Exception {
         System.out.println(summary());
-        assertEquals(List.of(), unexpected);
         tasks.values().forEach(FleetTraces::assertExclusive);
+        assertEquals(List.of(), unexpected);
         for (String task : tasks.keySet()) {
-            request(task, hosts.get(0), "true", "--wait", "30s").run().exitedWith(0).outContains("status 0 ").errHasNo("contention");
+            request(task, hosts.get(0), "true", "--wait", "30s").run().exitedWith(0).outContains("status 0 ")
+                .errHasNo("contention");
         }
         assertEquals(List.of(), server.query(DATABASE, "SELECT task FROM taskrunner_task WHERE run_id IS NOT NULL"));
-        String json = FleetTest.program(directory, server.url(DATABASE), hosts.get(0), "history", "--limit", "0", "--format", "json").run()
+        String json = FleetTest.program(directory, server.url(DATABASE), hosts.get(0), "history", "--limit", "0",
+            "--format", "json").run()
             .exitedWith(0).out();
         List<Map<String, String>> rows = BatchTask.parse(json);
         assertEquals(List.of(), rows.stream().filter(row -> row.get("end_time") == null).toList());
-        long told = List.of("0", "75", "76", Integer.toString(CONTENDED)).stream().mapToLong(status -> statuses.getOrDefault(status, 0)).sum();
+        long told = List.of("0", "75", "76", Integer.toString(CONTENDED)).stream()
+            .mapToLong(status -> statuses.getOrDefault(status, 0)).sum();
         assertTrue(rows.size() >= told, rows.size() + " rows of " + told + " requests");
-        tasks.keySet().forEach(task -> checkCounter(rows.stream().filter(row -> task.equals(row.get("task"))).toList()));
+        tasks.keySet().forEach(task -> checkCounter(rows.stream().filter(row -> task.equals(row.get("task")))
+            .toList()));
     }
 
     /**
-     * While one run holds a task its contentions are 1, 2, 3, reported, 1, and so on: each as often as the one before, or once less. A
-     * request that was killed or whose COMMIT was not answered may have counted, too.
+     * While one run holds a task its contentions are 1, 2, 3, reported, 1, and so on: each as often as the one before,
+     * or once less. A request that was killed or whose COMMIT was not answered may have counted, too.
      */
     private static void checkCounter(List<Map<String, String>> rows) {
         Map<String, int[]> counted = new TreeMap<>();
@@ -218,7 +231,8 @@ final class FleetChaos {
             int[] times = run.getValue();
             for (int value = 2; value < times.length; value++) {
                 int step = times[value - 1] - times[value];
-                assertTrue(step >= -unknown && step <= 1 + unknown, () -> run.getKey() + ": " + java.util.Arrays.toString(times));
+                assertTrue(step >= -unknown && step <= 1 + unknown, () -> run.getKey() + ": "
+                    + java.util.Arrays.toString(times));
             }
         }
     }

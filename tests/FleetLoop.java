@@ -1,8 +1,8 @@
 import java.util.Arrays;
 
 /**
- * Requests one after another in one process, so that a test with many of them does not spend its time on starting JVMs. Each is what
- * {@code taskrunner-batch} does with its arguments.
+ * Requests one after another in one process, so that a test with many of them does not spend its time on starting JVMs.
+ * Each is what {@code taskrunner-batch} does with its arguments.
  */
 final class FleetLoop {
     /** @param args a count, then the arguments of the request; prints the exit status and the microseconds of each */

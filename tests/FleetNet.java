@@ -18,8 +18,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * Hosts on one machine: network namespaces with addresses of their own (ip-netns(8)) on a bridge that is in a namespace too, with
- * PostgreSQL servers and poolers on some of them, and the faults that a network can have (nft(8)). Needs root.
+ * Hosts on one machine: network namespaces with addresses of their own (ip-netns(8)) on a bridge that is in a namespace
+ * too, with PostgreSQL servers and poolers on some of them, and the faults that a network can have (nft(8)). Needs
+ * root.
  */
 final class FleetNet implements AutoCloseable {
     static final String OWNER = "fleet_owner";
@@ -27,7 +28,8 @@ final class FleetNet implements AutoCloseable {
     private static final int PORT = 5432;
 
     /** Of this machine's interface and the namespaces; at most 15 characters with what follows. */
-    private final String id = "t" + Long.toString(ProcessHandle.current().pid(), 36) + Long.toString(System.nanoTime() & 0xFFFF, 36);
+    private final String id = "t" + Long.toString(ProcessHandle.current().pid(), 36)
+        + Long.toString(System.nanoTime() & 0xFFFF, 36);
     private final int subnet = 1 + (int) Math.floorMod(ProcessHandle.current().pid() * 31 + System.nanoTime(), 250L);
     final Path directory;
     private final List<Node> nodes = new ArrayList<>();
@@ -37,18 +39,22 @@ final class FleetNet implements AutoCloseable {
         directory = Files.createTempDirectory("taskrunner-fleet");
         Files.setPosixFilePermissions(directory, java.nio.file.attribute.PosixFilePermissions.fromString("rwxr-xr-x"));
         try {
-            shell("ip netns add " + id + "-sw && ip -n " + id + "-sw link add br0 type bridge && ip -n " + id + "-sw link set br0 up"
-                + " && ip link add " + id + " type veth peer name test netns " + id + "-sw && ip -n " + id + "-sw link set test master br0 up"
+            shell("ip netns add " + id + "-sw && ip -n " + id + "-sw link add br0 type bridge && ip -n " + id
+                + "-sw link set br0 up"
+                + " && ip link add " + id + " type veth peer name test netns " + id + "-sw && ip -n " + id
+                    + "-sw link set test master br0 up"
                 + " && ip addr add 10.77." + subnet + ".254/24 dev " + id + " && ip link set " + id + " up");
         } catch (AssertionError e) {
-            throw new AssertionError("these tests need network namespaces (root, ip, nft), which this machine does not allow: " + e.getMessage());
+            throw new AssertionError("these tests need network namespaces (root, ip, nft), which this machine does not"
+                + " allow: " + e.getMessage());
         }
     }
 
     /** Runs it to its end, which must be a good one. @return what it printed */
     static String shell(String script) {
         try {
-            Process process = new ProcessBuilder("sh", "-ec", script).redirectErrorStream(true).redirectInput(new java.io.File("/dev/null"))
+            Process process = new ProcessBuilder("sh", "-ec", script).redirectErrorStream(true)
+                .redirectInput(new java.io.File("/dev/null"))
                 .start();
             String out = new String(process.getInputStream().readAllBytes());
             assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, () -> script + ": " + out);
@@ -85,14 +91,17 @@ final class FleetNet implements AutoCloseable {
             address = "10.77." + subnet + "." + number;
             namespace = id + "-" + number;
             String link = "p" + number;
-            shell("ip netns add " + namespace + "; ip -n " + namespace + " link add eth0 type veth peer name " + link + " netns " + id + "-sw;"
-                + " ip -n " + id + "-sw link set " + link + " master br0 up; ip -n " + namespace + " addr add " + address + "/24 dev eth0;"
+            shell("ip netns add " + namespace + "; ip -n " + namespace + " link add eth0 type veth peer name " + link
+                + " netns " + id + "-sw;"
+                + " ip -n " + id + "-sw link set " + link + " master br0 up; ip -n " + namespace + " addr add "
+                    + address + "/24 dev eth0;"
                 + " ip -n " + namespace + " link set eth0 up; ip -n " + namespace + " link set lo up");
         }
 
         /** What is put before a command so that it runs there. */
         String[] prefix() {
-            return new String[] {"ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", "hostname " + name + "; exec \"$@\"", "sh"};
+            return new String[] {"ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", "hostname " + name
+                + "; exec \"$@\"", "sh"};
         }
 
         /** What it keeps of its own. */
@@ -102,7 +111,8 @@ final class FleetNet implements AutoCloseable {
 
         private void filter(String input, String output) {
             heal();
-            shell("ip netns exec " + namespace + " nft 'table inet fault { chain in { type filter hook input priority 0; " + input
+            shell("ip netns exec " + namespace
+                + " nft 'table inet fault { chain in { type filter hook input priority 0; " + input
                 + "; }; chain out { type filter hook output priority 0; " + output + "; }; }'");
         }
 
@@ -118,10 +128,14 @@ final class FleetNet implements AutoCloseable {
 
         /** Connections are reset, both ends are told. */
         void reset() {
-            filter("iifname eth0 meta l4proto tcp reject with tcp reset", "oifname eth0 meta l4proto tcp reject with tcp reset");
+            filter("iifname eth0 meta l4proto tcp reject with tcp reset",
+                "oifname eth0 meta l4proto tcp reject with tcp reset");
         }
 
-        /** What the server sends is answered with a reset, of which the host is not told: a firewall that forgot its state. */
+        /**
+         * What the server sends is answered with a reset, of which the host is not told: a firewall that forgot its
+         * state.
+         */
         void resetServer() {
             filter("iifname eth0 tcp sport " + PORT + " reject with tcp reset", "accept");
         }
@@ -131,7 +145,8 @@ final class FleetNet implements AutoCloseable {
         }
 
         List<Long> pids() {
-            return Stream.of(shell("ip netns pids " + namespace).split("\\s+")).filter(word -> !word.isEmpty()).map(Long::valueOf).toList();
+            return Stream.of(shell("ip netns pids " + namespace).split("\\s+")).filter(word -> !word.isEmpty())
+                .map(Long::valueOf).toList();
         }
 
         /** A signal, such as STOP, to all processes of the host. */
@@ -169,12 +184,14 @@ final class FleetNet implements AutoCloseable {
         }
 
         private String program(String program, String arguments) {
-            return shell("cd / && ip netns exec " + node.namespace + " setpriv --reuid=65534 --regid=65534 --clear-groups "
+            return shell("cd / && ip netns exec " + node.namespace
+                + " setpriv --reuid=65534 --regid=65534 --clear-groups "
                 + TestPostgres.Programs.DIRECTORY.resolve("bin").resolve(program) + " -D " + data + " " + arguments);
         }
 
         void start(String... settings) {
-            StringBuilder options = new StringBuilder("-c listen_addresses=* -c unix_socket_directories= -c fsync=off -c port=" + PORT
+            StringBuilder options =
+                new StringBuilder("-c listen_addresses=* -c unix_socket_directories= -c fsync=off -c port=" + PORT
                 + " -c max_connections=120");
             for (String setting : settings) {
                 options.append(" -c ").append(setting);
@@ -191,9 +208,12 @@ final class FleetNet implements AutoCloseable {
         Server replica(String name) throws Exception {
             Server replica = new Server(host(name), null);
             stop("fast");
-            shell("cp -a " + data + "/. " + replica.data + "; rm -f " + replica.data + "/postmaster.pid; touch " + replica.data
-                + "/standby.signal; chown nobody " + replica.data + "/standby.signal; echo \"primary_conninfo = 'host=" + node.address
-                + " user=postgres application_name=" + name + " connect_timeout=2'\" >>" + replica.data + "/postgresql.auto.conf");
+            shell("cp -a " + data + "/. " + replica.data + "; rm -f " + replica.data + "/postmaster.pid; touch "
+                + replica.data
+                + "/standby.signal; chown nobody " + replica.data + "/standby.signal; echo \"primary_conninfo = 'host="
+                    + node.address
+                + " user=postgres application_name=" + name + " connect_timeout=2'\" >>" + replica.data
+                    + "/postgresql.auto.conf");
             start();
             replica.start();
             return replica;
@@ -266,12 +286,16 @@ final class FleetNet implements AutoCloseable {
             Node pooler = host("pool-" + mode);
             Path own = Files.createDirectory(directory.resolve(pooler.name + "-" + pooler.address));
             Files.writeString(own.resolve("users"), "\"" + RUNNER + "\" \"\"\n\"" + OWNER + "\" \"\"\n");
-            Files.writeString(own.resolve("ini"), "[databases]\n* = host=" + node.address + " port=" + PORT + "\n[pgbouncer]\nlisten_addr = *\n"
-                + "listen_port = " + PORT + "\nauth_type = trust\nauth_file = " + own + "/users\npool_mode = " + mode + "\nunix_socket_dir =\n"
-                + "ignore_startup_parameters = extra_float_digits\ntcp_keepidle = 10\ntcp_keepintvl = 5\ntcp_keepcnt = 3\n"
+            Files.writeString(own.resolve("ini"), "[databases]\n* = host=" + node.address + " port=" + PORT
+                + "\n[pgbouncer]\nlisten_addr = *\n"
+                + "listen_port = " + PORT + "\nauth_type = trust\nauth_file = " + own + "/users\npool_mode = " + mode
+                    + "\nunix_socket_dir =\n"
+                + "ignore_startup_parameters = extra_float_digits\ntcp_keepidle = 10\ntcp_keepintvl = 5\ntcp_keepcnt ="
+                    + " 3\n"
                 + "tcp_user_timeout = 25000\nlogfile = " + own + "/log\npidfile = " + own + "/pid\n");
             shell("chown -R nobody " + own + "; cd /; ip netns exec " + pooler.namespace
-                + " setpriv --reuid=65534 --regid=65534 --clear-groups pgbouncer -q -d " + own + "/ini >/dev/null 2>&1");
+                + " setpriv --reuid=65534 --regid=65534 --clear-groups pgbouncer -q -d " + own
+                    + "/ini >/dev/null 2>&1");
             return pooler;
         }
 

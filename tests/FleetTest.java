@@ -22,7 +22,10 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
-/** One task, many hosts, with the faults that hosts, networks and servers have. The grace is 12 s here: T 6 s, K 2 s, a beat a second. */
+/**
+ * One task, many hosts, with the faults that hosts, networks and servers have. The grace is 12 s here: T 6 s, K 2 s, a
+ * beat a second.
+ */
 @Execution(ExecutionMode.CONCURRENT)
 class FleetTest {
     static final String DATABASE = "fleet";
@@ -43,7 +46,10 @@ class FleetTest {
         prepare(server, directory, "12 s");
     }
 
-    /** Makes the tables as their owner, by a first run, and lets hosts log in as a role that has what {@code schema} prints. */
+    /**
+     * Makes the tables as their owner, by a first run, and lets hosts log in as a role that has what {@code schema}
+     * prints.
+     */
     static void prepare(FleetNet.Server server, Path directory, String grace) throws Exception {
         server.createDatabase(DATABASE);
         BatchTask batch = new BatchTask(new TestTask(directory)).env("TASKRUNNER_REPOSITORY", server.url(DATABASE));
@@ -83,7 +89,8 @@ class FleetTest {
     }
 
     private Program request(String url, FleetNet.Node host, String command, String... more) throws Exception {
-        return program(url, host, "--fleet", task, "--command", command, "--lockfile", own(host).resolve("lock").toString(),
+        return program(url, host, "--fleet", task, "--command", command, "--lockfile", own(host).resolve("lock")
+            .toString(),
             "--threshold", "2", "--verbose").with(more);
     }
 
@@ -120,7 +127,8 @@ class FleetTest {
     private Running acquireOn(FleetNet.Node host, int seconds) throws Exception {
         int before = traces.spans().size();
         while (true) {
-            Running running = request(host, traces.command(seconds), "--conflict-exit-code", "99", "--wait", "20s").start();
+            Running running = request(host, traces.command(seconds), "--conflict-exit-code", "99", "--wait", "20s")
+                .start();
             Program.await("it has come to an end or runs", () -> !running.alive() || traces.spans().size() > before);
             if (running.alive() || running.result().status() != 99) {
                 return running;
@@ -132,9 +140,11 @@ class FleetTest {
     void oneRunsTheOthersCountTogether() throws Exception {
         Running holder = hold(one, 60);
         for (int contention = 1; contention <= 3; contention++) {
-            request(contention % 2 == 0 ? one : two, "true").run().exitedWith(0).errContains("contention " + contention + ", threshold 2");
+            request(contention % 2 == 0 ? one : two, "true").run().exitedWith(0)
+                .errContains("contention " + contention + ", threshold 2");
         }
-        request(two, "true").run().exitedWith(75).errContains("was busy for 4 requests in a row (threshold 2): held by run ").errContains(" on one (pid ");
+        request(two, "true").run().exitedWith(75)
+            .errContains("was busy for 4 requests in a row (threshold 2): held by run ").errContains(" on one (pid ");
         request(two, "true").run().exitedWith(0).errContains("contention 1, threshold 2");
         holder.signal("TERM");
         holder.result().exitedWith(143);
@@ -182,14 +192,18 @@ class FleetTest {
         assertTrue(traces.margin() > 2000, () -> "margin " + traces.margin() + " ms");
     }
 
-    /** Beats that are made old as soon as they are written are the same as no grace; all else is as in {@link #aResetOfTheServersSideOnly}. */
+    /**
+     * Beats that are made old as soon as they are written are the same as no grace; all else is as in {@link
+     * #aResetOfTheServersSideOnly}.
+     */
     @Test
     void theCheckerFindsTheOverlapWhenTheGraceIsIgnored() throws Exception {
         hold(one, 60);
         Thread saboteur = new Thread(() -> {
             try (java.sql.Connection connection = server.connect(DATABASE, FleetNet.RUNNER)) {
                 while (!Thread.interrupted()) {
-                    connection.createStatement().execute("UPDATE taskrunner_beat SET seen = '1970-01-01' WHERE task = '" + task + "'");
+                    connection.createStatement()
+                        .execute("UPDATE taskrunner_beat SET seen = '1970-01-01' WHERE task = '" + task + "'");
                 }
             } catch (java.sql.SQLException e) {
                 throw new IllegalStateException(e);
@@ -205,7 +219,8 @@ class FleetTest {
     }
 
     private void terminateSession(Running holder) throws Exception {
-        assertEquals(List.of("t"), server.query(DATABASE, "SELECT pg_terminate_backend(backend) FROM taskrunner_task WHERE task = '" + task + "'"));
+        assertEquals(List.of("t"), server.query(DATABASE,
+            "SELECT pg_terminate_backend(backend) FROM taskrunner_task WHERE task = '" + task + "'"));
     }
 
     @Test
@@ -229,14 +244,17 @@ class FleetTest {
         String backend = own.query(DATABASE, "SELECT backend FROM taskrunner_task").get(0);
         one.cut();
         holder.awaitErr("the session has ended");
-        assertTrue(own.has(DATABASE, "SELECT 1 FROM pg_stat_activity WHERE pid = " + backend), "the server has noticed the cut");
+        assertTrue(own.has(DATABASE, "SELECT 1 FROM pg_stat_activity WHERE pid = " + backend),
+            "the server has noticed the cut");
         one.heal();
         holder.awaitErr("lock kept: this run is the holder again");
-        assertFalse(own.has(DATABASE, "SELECT 1 FROM pg_stat_activity WHERE pid = " + backend), "the old session lives");
+        assertFalse(own.has(DATABASE, "SELECT 1 FROM pg_stat_activity WHERE pid = " + backend),
+            "the old session lives");
         request(own.urlThrough(pooler, DATABASE), two, "true").run().exitedWith(0).errContains("held by run");
         holder.result().exitedWith(0).errContains("command succeeded");
         assertEquals(1, traces.spans().size());
-        assertTrue(history(direct).stream().anyMatch(row -> row.get("message").contains("; no answer from " + own.node.address)));
+        assertTrue(history(direct).stream().anyMatch(row -> row.get("message")
+            .contains("; no answer from " + own.node.address)));
     }
 
     private Running holdThrough(String url, int seconds) throws Exception {
@@ -270,7 +288,8 @@ class FleetTest {
 
     private long sessions() {
         try {
-            return Long.parseLong(server.query(DATABASE, "SELECT count(*) FROM pg_locks l JOIN taskrunner_task t ON l.pid = t.backend"
+            return Long.parseLong(server.query(DATABASE,
+                "SELECT count(*) FROM pg_locks l JOIN taskrunner_task t ON l.pid = t.backend"
                 + " WHERE l.locktype = 'advisory' AND t.task = '" + task + "'").get(0));
         } catch (Exception e) {
             throw new IllegalStateException(e);
@@ -282,11 +301,14 @@ class FleetTest {
         Running holder = hold(one, 60);
         holder.signal("STOP");
         Program.await("the watchdog has ended the command", () -> traces.isQuiet());
-        request(two, "true").run().exitedWith(0).errContains("silent for").errContains("its process is paused or starved")
+        request(two, "true").run().exitedWith(0).errContains("silent for")
+            .errContains("its process is paused or starved")
             .errContains("to give it up: SELECT pg_terminate_backend(");
-        program(server.url(DATABASE), two, "status", "--fleet", task).run().exitedWith(21).outContains("paused or starved");
+        program(server.url(DATABASE), two, "status", "--fleet", task).run().exitedWith(21)
+            .outContains("paused or starved");
         holder.signal("CONT");
-        holder.result().exitedWith(76).errContains("this process was paused for").errContains("watchdog: taskrunner did not renew the lock");
+        holder.result().exitedWith(76).errContains("this process was paused for")
+            .errContains("watchdog: taskrunner did not renew the lock");
         acquireOn(two, 1).result().exitedWith(0).errHasNo("took over");
         traces.assertExclusive();
     }
@@ -320,9 +342,11 @@ class FleetTest {
     @Test
     void whoHasLostTheRowIsKilledAtOnce() throws Exception {
         Running holder = hold(one, 60, "stubborn");
-        server.execute(DATABASE, FleetNet.OWNER, "UPDATE taskrunner_task SET run_id = 'R2', host = 'h2', fence = fence + 1000 WHERE task = '"
+        server.execute(DATABASE, FleetNet.OWNER,
+            "UPDATE taskrunner_task SET run_id = 'R2', host = 'h2', fence = fence + 1000 WHERE task = '"
             + task + "'", "UPDATE taskrunner_beat SET run_id = 'R2' WHERE task = '" + task + "'");
-        holder.result().exitedWith(76).errContains("lost " + task + ": run R2 on h2 holds it since").errContains("this host was paused?")
+        holder.result().exitedWith(76).errContains("lost " + task + ": run R2 on h2 holds it since")
+            .errContains("this host was paused?")
             .errContains("its effects carry fence");
     }
 
@@ -331,7 +355,8 @@ class FleetTest {
         String[] status = {"status", "--fleet", task};
         program(server.url(DATABASE), two, status).run().exitedWith(0).outContains("task " + task + " is free");
         Running holder = hold(one, 60);
-        program(server.url(DATABASE), two, status).run().exitedWith(20).outContains("held by run").outContains(" on one (pid ")
+        program(server.url(DATABASE), two, status).run().exitedWith(20).outContains("held by run")
+            .outContains(" on one (pid ")
             .outContains("to stop it, from any host: taskrunner-batch stop ").outContains("host one: last request");
         Map<String, String> row = newest();
         assertEquals("STARTED", row.get("batch_status"));
@@ -343,13 +368,18 @@ class FleetTest {
         int before = traces.spans().size();
         Running restarted = program(server.url(DATABASE), two, "restart", row.get("id")).start();
         Program.await("the command runs", () -> traces.spans().size() > before);
-        program(server.url(DATABASE), one, "restart", row.get("id")).run().exitedWith(64).errContains("STARTED: it may be running");
-        program(server.url(DATABASE), one, "status", "--fleet", task, "--json").run().exitedWith(20).outContains("\"state\":\"held\"")
-            .outContains("\"host\":\"two\"").outContains("\"fence\":").outContains("\"threshold\":2").outContains("\"last_request\":");
+        program(server.url(DATABASE), one, "restart", row.get("id")).run().exitedWith(64)
+            .errContains("STARTED: it may be running");
+        program(server.url(DATABASE), one, "status", "--fleet", task, "--json").run().exitedWith(20)
+            .outContains("\"state\":\"held\"")
+            .outContains("\"host\":\"two\"").outContains("\"fence\":").outContains("\"threshold\":2")
+                .outContains("\"last_request\":");
         restarted.signal("TERM");
         restarted.result().exitedWith(143).errContains("which ran on one, is restarted here, on two");
-        request(two, "true", "--counter-file", directory + "/count").run().exitedWith(64).errContains("is kept in the database");
-        request(two, "true", "--repository", "jdbc:sqlite:" + directory + "/x.db").run().exitedWith(64).errContains("jdbc:postgresql:");
+        request(two, "true", "--counter-file", directory + "/count").run().exitedWith(64)
+            .errContains("is kept in the database");
+        request(two, "true", "--repository", "jdbc:sqlite:" + directory + "/x.db").run().exitedWith(64)
+            .errContains("jdbc:postgresql:");
         traces.assertExclusive();
     }
 
@@ -365,7 +395,8 @@ class FleetTest {
 
     /** Of the task, newest first. */
     private List<Map<String, String>> history(String url) throws Exception {
-        return BatchTask.parse(program(url, two, "history", "--fleet", task, "--format", "json").run().exitedWith(0).out());
+        return BatchTask.parse(program(url, two, "history", "--fleet", task, "--format", "json").run().exitedWith(0)
+            .out());
     }
 
     @Test
@@ -389,7 +420,8 @@ class FleetTest {
         try (java.sql.Connection blocker = server.connect(DATABASE, FleetNet.RUNNER)) {
             blocker.setAutoCommit(false);
             blocker.createStatement().execute("SELECT 1 FROM taskrunner_task WHERE task = '" + task + "' FOR UPDATE");
-            request(two, "true").run().exitedWith(74).errContains("has been locked for 10 s by backend").errContains("pg_terminate_backend(");
+            request(two, "true").run().exitedWith(74).errContains("has been locked for 10 s by backend")
+                .errContains("pg_terminate_backend(");
         }
         holder.result().exitedWith(0).errHasNo("no answer");
     }
@@ -430,8 +462,10 @@ class FleetTest {
         FleetNet.Server replica = primary.replica("replica");
         String url = "jdbc:postgresql://" + primary.node.address + "," + replica.node.address + "/" + DATABASE;
         request(url, one, "true").run().exitedWith(0);
-        Program.await("the replica has the task", () -> replica.has(DATABASE, "SELECT 1 FROM taskrunner_task WHERE run_id IS NULL"));
-        request(replica.url(DATABASE), one, "true").run().exitedWith(69).errContains("it is a standby or read-only: name all hosts in the URL");
+        Program.await("the replica has the task", () -> replica.has(DATABASE,
+            "SELECT 1 FROM taskrunner_task WHERE run_id IS NULL"));
+        request(replica.url(DATABASE), one, "true").run().exitedWith(69)
+            .errContains("it is a standby or read-only: name all hosts in the URL");
         replica.node.cut();
         Running holder = holdThrough(url, 300);
         one.cut();
@@ -455,7 +489,8 @@ class FleetTest {
     void aProcessThatCannotBeKilledKeepsTheTask() throws Exception {
         Path script = Files.writeString(directory.resolve("other"), "touch " + directory
             + "/runs; exec setpriv --reuid=65534 --regid=65534 --clear-groups sleep 5432.1\n");
-        Running holder = request(one, "exec sh " + script, "--kill-after", "0").under("setpriv", "--bounding-set=-kill").start();
+        Running holder = request(one, "exec sh " + script, "--kill-after", "0").under("setpriv", "--bounding-set=-kill")
+            .start();
         Program.await("the command runs", () -> Files.exists(directory.resolve("runs")) && sleeper().size() == 1);
         holder.signal("TERM");
         holder.awaitErr(": " + task + " stays held until it ends");
@@ -467,7 +502,8 @@ class FleetTest {
     }
 
     private static List<Long> sleeper() {
-        return Program.processesWith("sleep 5432.1").stream().filter(pid -> Program.read(Path.of("/proc/" + pid + "/comm")).equals("sleep\n"))
+        return Program.processesWith("sleep 5432.1").stream()
+            .filter(pid -> Program.read(Path.of("/proc/" + pid + "/comm")).equals("sleep\n"))
             .toList();
     }
 }

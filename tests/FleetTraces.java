@@ -10,9 +10,15 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** What the commands of one fleet task wrote themselves, each line the time, the run and its fence; and the checker that reads it. */
+/**
+ * What the commands of one fleet task wrote themselves, each line the time, the run and its fence; and the checker that
+ * reads it.
+ */
 final class FleetTraces {
-    /** Writes a line each 30 ms, without another process, for so many seconds; with a trap for SIGTERM if it is to survive one. */
+    /**
+     * Writes a line each 30 ms, without another process, for so many seconds; with a trap for SIGTERM if it is to
+     * survive one.
+     */
     private static final String SCRIPT = """
         exec 9<>"$3"
         [ "$4" = stubborn ] && trap '' TERM
@@ -35,7 +41,11 @@ final class FleetTraces {
         this.file = file;
     }
 
-    /** A command that leaves traces for so many seconds. @param how stubborn: SIGTERM is ignored; random: for at most so many */
+    /**
+     * A command that leaves traces for so many seconds.
+     *
+     * @param how stubborn: SIGTERM is ignored; random: for at most so many
+     */
     String command(int seconds, String... how) throws IOException {
         Path script = file.resolveSibling("trace.sh");
         synchronized (FleetTraces.class) {
@@ -55,7 +65,8 @@ final class FleetTraces {
                 String[] words = line.split(" ");
                 long time = Long.parseLong(words[0]);
                 spans.merge(words[1], new Span(words[1], Long.parseLong(words[2]), time, time),
-                    (one, other) -> new Span(one.runId, one.fence, Math.min(one.first, time), Math.max(one.last, time)));
+                    (one, other) -> new Span(one.runId, one.fence, Math.min(one.first, time),
+                        Math.max(one.last, time)));
             }
         } catch (IOException e) {
             throw new java.io.UncheckedIOException(e);
@@ -77,7 +88,8 @@ final class FleetTraces {
         Span before = null;
         for (Span span : spans()) {
             if (before != null && span.first <= before.last) {
-                overlaps.add(file.getFileName() + ": " + span.runId + " began " + (before.last - span.first) / 1000 + " ms before the end of "
+                overlaps.add(file.getFileName() + ": " + span.runId + " began " + (before.last - span.first) / 1000
+                    + " ms before the end of "
                     + before.runId);
             }
             before = before == null || span.last > before.last ? span : before;

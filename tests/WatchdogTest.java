@@ -44,7 +44,8 @@ class WatchdogTest {
 
     /** Returns when the command runs, which marks its processes with the test's directory. */
     private Running holder(String command, int seconds, String... more) {
-        Running holder = Program.java(directory, "WatchdogTest$Holder", command, Integer.toString(seconds), run()).with(more)
+        Running holder = Program.java(directory, "WatchdogTest$Holder", command, Integer.toString(seconds), run())
+            .with(more)
             .underShell("sleep 100 | \"$@\"").start();
         Program.await("the command runs", () -> Program.read(holder.out).contains("runs"));
         return holder;
@@ -65,14 +66,17 @@ class WatchdogTest {
     }
 
     private static long jvm(Path directory) {
-        return Program.processesWith("WatchdogTest$Holder").stream().filter(pid -> Program.read(Path.of("/proc/" + pid + "/cmdline"))
-            .contains(directory.toString()) && Program.read(Path.of("/proc/" + pid + "/comm")).startsWith("java")).findFirst().orElseThrow();
+        return Program.processesWith("WatchdogTest$Holder").stream()
+            .filter(pid -> Program.read(Path.of("/proc/" + pid + "/cmdline"))
+            .contains(directory.toString()) && Program.read(Path.of("/proc/" + pid + "/comm")).startsWith("java"))
+                .findFirst().orElseThrow();
     }
 
     @Test
     void theDeathOfTheJvmIsThatOfTheRun() {
         // one that left the tree, one that has another environment, and one that did both while its parent lives
-        Running holder = holder("setsid sleep " + seconds + ".1 & env -i sleep " + seconds + ".2 & env -i sh -c 'sleep " + seconds + ".3; true' & wait", 60);
+        Running holder = holder("setsid sleep " + seconds + ".1 & env -i sleep " + seconds
+            + ".2 & env -i sh -c 'sleep " + seconds + ".3; true' & wait", 60);
         Program.await("all run", () -> processes().size() == 3);
         Program.signal(jvm(directory), "KILL");
         Program.await("all are dead", () -> processes().isEmpty());
@@ -105,13 +109,15 @@ class WatchdogTest {
     }
 
     private List<Long> shells() {
-        return Program.processesWith("taskrunner-watchdog").stream().filter(pid -> Program.read(Path.of("/proc/" + pid + "/cmdline"))
+        return Program.processesWith("taskrunner-watchdog").stream()
+            .filter(pid -> Program.read(Path.of("/proc/" + pid + "/cmdline"))
             .contains(directory.toString())).toList();
     }
 
     @Test
     void aNormalEndLeavesBackgroundProcessesAndNothingElse() throws Exception {
-        Running holder = Program.java(directory, "WatchdogTest$Holder", "setsid sleep " + seconds + " &", "60", run()).start();
+        Running holder = Program.java(directory, "WatchdogTest$Holder", "setsid sleep " + seconds + " &", "60", run())
+            .start();
         assertEquals(0, holder.result().status());
         Program.await("the watchdog is gone", () -> shells().isEmpty());
         assertEquals(1, processes().size());

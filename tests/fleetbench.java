@@ -29,9 +29,9 @@ import java.util.List;
 import java.util.concurrent.CountDownLatch;
 
 /**
- * What a fleet costs and how fast it takes over: {@code ./jbang tests/fleetbench.java}, with hosts in network namespaces, a PostgreSQL
- * server of its own and the default times; one row of a Markdown table a figure. With a number of seconds: the tests' chaos run for so
- * long instead.
+ * What a fleet costs and how fast it takes over: {@code ./jbang tests/fleetbench.java}, with hosts in network
+ * namespaces, a PostgreSQL server of its own and the default times; one row of a Markdown table a figure. With a number
+ * of seconds: the tests' chaos run for so long instead.
  */
 public class fleetbench implements AutoCloseable {
     private static final int HOLDERS = 90;
@@ -50,7 +50,8 @@ public class fleetbench implements AutoCloseable {
     /** @param args a number of seconds: no figures, but the chaos run for so long */
     public static void main(String[] args) throws Exception {
         if (args.length > 0) {
-            FleetChaosTest.run(Files.createTempDirectory("taskrunner-fleet-chaos"), Duration.ofSeconds(Long.parseLong(args[0])));
+            FleetChaosTest.run(Files.createTempDirectory("taskrunner-fleet-chaos"),
+                Duration.ofSeconds(Long.parseLong(args[0])));
             System.exit(0);
         }
         try (fleetbench bench = new fleetbench()) {
@@ -84,8 +85,10 @@ public class fleetbench implements AutoCloseable {
         }
 
         private Program request(FleetNet.Node host, int seconds, String... more) throws Exception {
-            return FleetTest.program(directory, server.url(FleetTest.DATABASE), host, "--fleet", task, "--command", traces.command(seconds),
-                "--lockfile", directory.resolve(host.name + ".lock").toString(), "--threshold", "2", "--verbose").with(more);
+            return FleetTest.program(directory, server.url(FleetTest.DATABASE), host, "--fleet", task, "--command",
+                traces.command(seconds),
+                "--lockfile", directory.resolve(host.name + ".lock").toString(), "--threshold", "2", "--verbose")
+                    .with(more);
         }
 
         /** @param fault when it happened, milliseconds since 1970 */
@@ -104,7 +107,8 @@ public class fleetbench implements AutoCloseable {
     }
 
     private void takeOvers() throws Exception {
-        List<String> names = List.of("kill -9, the own host", "kill -9, another host", "silent cut", "reset of the server's side",
+        List<String> names = List.of("kill -9, the own host", "kill -9, another host", "silent cut",
+            "reset of the server's side",
             "silent cut, JVM paused");
         List<TakeOver> overs = new ArrayList<>();
         for (int i = 0; i < names.size(); i++) {
@@ -134,7 +138,8 @@ public class fleetbench implements AutoCloseable {
         TakeOver over = new TakeOver(false);
         over.contender.signal("TERM");
         over.contender.result();
-        String id = server.query(FleetTest.DATABASE, "SELECT job_execution_id FROM taskrunner_task WHERE task = '" + over.task + "'").get(0);
+        String id = server.query(FleetTest.DATABASE, "SELECT job_execution_id FROM taskrunner_task WHERE task = '"
+            + over.task + "'").get(0);
         long before = System.currentTimeMillis();
         FleetTest.program(directory, server.url(FleetTest.DATABASE), over.two, "stop", id).run().exitedWith(0);
         row("stop from another host", "command dead after " + seconds(over.traces.spans().get(0).last() / 1000 - before)
@@ -148,9 +153,12 @@ public class fleetbench implements AutoCloseable {
         List<Running> loops = new ArrayList<>();
         long before = System.nanoTime();
         for (int i = 0; i < PROCESSES; i++) {
-            loops.add(new BatchTask(new TestTask(directory)).program("FleetLoop", Integer.toString(REQUESTS), "--fleet", over.task,
-                "--command", "true", "--lockfile", directory.resolve("loop" + i + ".lock").toString(), "--threshold", "4", "--quiet",
-                "--log-file", "/dev/null").env("TASKRUNNER_REPOSITORY", server.url(FleetTest.DATABASE)).env("PGUSER", FleetNet.RUNNER).start());
+            loops.add(new BatchTask(new TestTask(directory)).program("FleetLoop", Integer.toString(REQUESTS),
+                "--fleet", over.task,
+                "--command", "true", "--lockfile", directory.resolve("loop" + i + ".lock").toString(), "--threshold",
+                    "4", "--quiet",
+                "--log-file", "/dev/null").env("TASKRUNNER_REPOSITORY", server.url(FleetTest.DATABASE))
+                    .env("PGUSER", FleetNet.RUNNER).start());
         }
         List<Long> micros = new ArrayList<>();
         for (Running loop : loops) {
@@ -158,19 +166,25 @@ public class fleetbench implements AutoCloseable {
         }
         double seconds = (System.nanoTime() - before) / 1e9;
         micros.sort(null);
-        row(PROCESSES + " processes, " + REQUESTS + " requests each", String.format("%.0f contentions/s, p99 %d ms", micros.size() / seconds,
+        row(PROCESSES + " processes, " + REQUESTS + " requests each",
+            String.format("%.0f contentions/s, p99 %d ms", micros.size() / seconds,
             micros.get(micros.size() * 99 / 100) / 1000));
         row("of these counted, reported, counter afterwards", String.join(", ", server.query(FleetTest.DATABASE,
-            "SELECT count(*) || ' (expected " + PROCESSES * REQUESTS + "), ' || count(*) FILTER (WHERE j.exitstatus = 'THRESHOLD_EXCEEDED') ||"
-            + " ' (expected " + PROCESSES * REQUESTS / 6 + "), ' || (SELECT counter FROM taskrunner_task WHERE task = '" + over.task
-            + "') || ' (expected " + PROCESSES * REQUESTS % 6 + ")' FROM taskrunner_execution a JOIN job_execution j ON j.jobexecutionid ="
-            + " a.job_execution_id WHERE a.task = '" + over.task + "' AND j.exitstatus IN ('CONTENDED', 'THRESHOLD_EXCEEDED')")));
+            "SELECT count(*) || ' (expected " + PROCESSES * REQUESTS
+                + "), ' || count(*) FILTER (WHERE j.exitstatus = 'THRESHOLD_EXCEEDED') ||"
+            + " ' (expected " + PROCESSES * REQUESTS / 6
+                + "), ' || (SELECT counter FROM taskrunner_task WHERE task = '" + over.task
+            + "') || ' (expected " + PROCESSES * REQUESTS % 6
+                + ")' FROM taskrunner_execution a JOIN job_execution j ON j.jobexecutionid ="
+            + " a.job_execution_id WHERE a.task = '" + over.task
+                + "' AND j.exitstatus IN ('CONTENDED', 'THRESHOLD_EXCEEDED')")));
         over.holder.signal("TERM");
     }
 
     /** Holders that only beat, each on a session of its own, as {@link FleetLock} does. */
     private void holders() throws Exception {
-        Postgres database = (Postgres) Database.parse(server.url(FleetTest.DATABASE), java.util.Map.of("PGUSER", FleetNet.RUNNER,
+        Postgres database = (Postgres) Database.parse(server.url(FleetTest.DATABASE),
+            java.util.Map.of("PGUSER", FleetNet.RUNNER,
             "XDG_STATE_HOME", directory.toString()));
         List<Long> micros = java.util.Collections.synchronizedList(new ArrayList<>());
         CountDownLatch ready = new CountDownLatch(HOLDERS);
@@ -202,14 +216,16 @@ public class fleetbench implements AutoCloseable {
         double used = server.cpuSeconds() - cpu;
         List<Long> all = new ArrayList<>(micros);
         all.sort(null);
-        row(HOLDERS + " holders that beat each 5 s, max_connections 120", String.format("beat p50 %.1f ms, p99 %.1f ms; server %.1f %% of a core",
+        row(HOLDERS + " holders that beat each 5 s, max_connections 120",
+            String.format("beat p50 %.1f ms, p99 %.1f ms; server %.1f %% of a core",
             all.get(all.size() / 2) / 1000.0, all.get(all.size() * 99 / 100) / 1000.0, used / 30 * 100));
         row("a beat", (wal() - lsn) / all.size() + " bytes of WAL (checkpoints and others included)");
         threads.forEach(Thread::interrupt);
     }
 
     private long wal() throws SQLException {
-        return Long.parseLong(server.query(FleetTest.DATABASE, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").get(0));
+        return Long.parseLong(server.query(FleetTest.DATABASE,
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").get(0));
     }
 
     @Override
