@@ -9,6 +9,7 @@
 //SOURCES Project.java
 //SOURCES Result.java
 //SOURCES Running.java
+//SOURCES TestArchive.java
 //SOURCES TestPostgres.java
 //SOURCES TestTask.java
 //DEPS org.junit:junit-bom:6.1.3@pom
