@@ -53,7 +53,12 @@ final class Fleet implements TaskLock, AutoCloseable {
                 if (session == null) {
                     session = open();
                 }
-                return decide(session.enter(), count);
+                Attempt attempt = decide(session.enter(), count);
+                if (count) {
+                    // no other try follows, or none soon
+                    close();
+                }
+                return attempt;
             } catch (SQLException e) {
                 boolean again = LOCK_NOT_AVAILABLE.equals(e.getSQLState()) && System.nanoTime() < deadline;
                 TaskException error = again ? null : explain(e);
@@ -61,6 +66,10 @@ final class Fleet implements TaskLock, AutoCloseable {
                 if (!again) {
                     throw error;
                 }
+            } catch (TaskException | RuntimeException e) {
+                // the row must not stay locked
+                close();
+                throw e;
             }
         }
     }
