@@ -45,6 +45,19 @@ class BatchTablesTest extends BatchTest {
             + " job_execution)"));
     }
 
+    @Test
+    void whatIsInjectedIntoTheArtifactsIsThere() throws Exception {
+        batch.program("BatchTablesTest$Validation").run().exitedWith(0).outIs("valid\n");
+    }
+
+    static final class Validation {
+        public static void main(String[] args) {
+            Beans.validate(Workflow.ARTIFACTS);
+            System.out.println("valid");
+            System.exit(0);
+        }
+    }
+
     /** A runtime as JBeret has it, with its own repository on the tables. */
     static final class WithJberet implements BatchEnvironment {
         private final JobRepository jobs;
