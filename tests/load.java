@@ -86,14 +86,14 @@ public class load {
         String runId = "20260101T000000000Z-" + number + "-" + Long.toHexString(System.nanoTime());
         RequestRow row = new RequestRow(runId, "ops", 1000L, null, "host" + number % 10_000, "machine", "boot", "pid:[1]",
             number, 1, "/run/lock/task" + number % 10_000 + ".lock", "true", 3, "/var/lib/task.count",
-            Map.of("working-directory", "/"), now, "/home/ops/output.log", null);
+            Map.of("working-directory", "/"), now, "/home/ops/output.log", null, null);
         long start = System.nanoTime();
         try (Repository repository = Repository.open(database, true)) {
             long id = repository.request(row, false);
-            repository.acquired(id, now, STEPS.subList(0, 3));
+            repository.acquired(id, now, null, STEPS.subList(0, 3));
             repository.unfinished(row.lockFile());
             repository.release();
-            repository.end(row, new ResultRow("COMPLETED", "SUCCEEDED", now, now, 5L, 0, 0L, null,
+            repository.end(row, new ResultRow("COMPLETED", "SUCCEEDED", now, null, now, 5L, 0, 0L, null,
                 "command succeeded after 0.005s: true", null, now), STEPS);
         }
         return System.nanoTime() - start;
