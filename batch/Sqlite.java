@@ -214,7 +214,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
         }
         try {
             // the driver's own way to tell systems apart starts a process; this tells those that can share a home
-            boolean musl = new File("/lib/ld-musl-x86_64.so.1").exists() || new File("/lib/ld-musl-aarch64.so.1").exists();
+            boolean musl = new File("/lib/ld-musl-x86_64.so.1").exists()
+                || new File("/lib/ld-musl-aarch64.so.1").exists();
             String driver = Path.of(org.sqlite.JDBC.class.getProtectionDomain().getCodeSource().getLocation().toURI())
                 .getFileName().toString();
             Path directory = stateDirectory.resolve("lib").resolve(driver + "-" + System.getProperty("os.name") + "-"
@@ -238,7 +239,8 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
 
     private static Path unpack(Path directory) throws IOException {
         String name = org.sqlite.util.LibraryLoaderUtil.getNativeLibName();
-        String resource = "/org/sqlite/native/" + org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS() + "/" + name;
+        String resource = "/org/sqlite/native/" + org.sqlite.util.OSInfo.getNativeLibFolderPathForCurrentOS() + "/"
+            + name;
         try (InputStream in = Sqlite.class.getResourceAsStream(resource)) {
             return unpack(in.readAllBytes(), directory, name);
         }

@@ -94,7 +94,8 @@ public class taskrunnerbatch {
             + " uninstall"),
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
             new Option("--fleet", "NAME", "Locking", FLEET_TASK + ", and --lockfile is this host's own"),
-            new Option("--redact", "REGEX", AUDIT, "mask what matches in the stored command, options, messages and, line by"
+            new Option("--redact", "REGEX", AUDIT,
+                "mask what matches in the stored command, options, messages and, line by"
                 + " line, output, not in paths; such an execution cannot be restarted"),
             new Option("--notify-after", "N", AUDIT,
             "tell of failed and timeout at the Nth in a row (default: 1), then of"
@@ -149,7 +150,8 @@ public class taskrunnerbatch {
             List.of("       " + NAME + " status --fleet NAME [--repository URL] [--json]")), null,
             Options.with(Options.STATUS.options(), List.of(new Option("--fleet", "NAME", null, FLEET_TASK),
                 new Option(REPOSITORY.name(), REPOSITORY.label(), null, REPOSITORY.description()))),
-            Options.with(Options.STATUS.details(), List.of("With --fleet: 0 free, 20 held or waiting after a fail-over, 21"
+            Options.with(Options.STATUS.details(),
+                List.of("With --fleet: 0 free, 20 held or waiting after a fail-over, 21"
                 + " the holder is paused, silent or lost."))),
         Options.UNLOCK, Options.COMPLETION), Installation.commands(NAME));
 

@@ -16,9 +16,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * How many requests a repository carries: {@code ./jbang tests/load.java URL [REQUESTS_A_SECOND [SECONDS]]}. 200 threads
- * write what runs of as many hosts write, each with the connections of its own that a process would open, at the given
- * rate (default 167, which is 10,000 hosts once a minute; 0: as fast as they can).
+ * How many requests a repository carries: {@code ./jbang tests/load.java URL [REQUESTS_A_SECOND [SECONDS]]}. 200
+ * threads write what runs of as many hosts write, each with the connections of its own that a process would open, at
+ * the given rate (default 167, which is 10,000 hosts once a minute; 0: as fast as they can).
  */
 public class load {
     private static final int THREADS = 200;
@@ -63,7 +63,8 @@ public class load {
         double took = (System.nanoTime() - start) / 1e9;
         long[] sorted = nanos.stream().mapToLong(Long::longValue).sorted().toArray();
         System.out.printf("%d requests, %d failed, %.0f a second; the database adds %.1f ms (median), %.1f ms (p99);"
-            + " %d WAL bytes a request%n", sorted.length, failed.get(), sorted.length / took, at(sorted, 50), at(sorted, 99),
+            + " %d WAL bytes a request%n", sorted.length, failed.get(), sorted.length / took, at(sorted, 50),
+            at(sorted, 99),
             (wal(args[0]) - before) / Math.max(1, sorted.length));
         System.out.println(Arrays.toString(args));
     }
@@ -84,7 +85,8 @@ public class load {
     private static long request(Database database, long number) throws TaskException {
         String now = Repository.time(Instant.now());
         String runId = "20260101T000000000Z-" + number + "-" + Long.toHexString(System.nanoTime());
-        RequestRow row = new RequestRow(runId, "ops", 1000L, null, "host" + number % 10_000, "machine", "boot", "pid:[1]",
+        RequestRow row = new RequestRow(runId, "ops", 1000L, null, "host" + number % 10_000, "machine", "boot",
+            "pid:[1]",
             number, 1, "/run/lock/task" + number % 10_000 + ".lock", "true", 3, "/var/lib/task.count",
             Map.of("working-directory", "/"), now, "/home/ops/output.log", null, null);
         long start = System.nanoTime();
