@@ -40,9 +40,11 @@ final class Reconciliation {
         }
         List<String> killed = new ArrayList<>();
         for (ExecutionRow row : repository.unfinished(acquirer.lockFile())) {
-            String evidence = row.request().runId().equals(acquirer.runId()) ? null : reconcile(repository, row, recovered);
+            String evidence = row.request().runId().equals(acquirer.runId()) ? null
+                : reconcile(repository, row, recovered);
             if (evidence != null) {
-                killed.add("job execution " + row.id() + " of task " + acquirer.lockFile() + " was killed: " + evidence);
+                killed.add("job execution " + row.id() + " of task " + acquirer.lockFile() + " was killed: "
+                    + evidence);
             }
         }
         return killed;

@@ -348,7 +348,8 @@ final class Repository implements AutoCloseable {
         }
         for (Row live : new Sql("SELECT live.job_execution_id, live.host FROM taskrunner_execution a"
                 + " JOIN taskrunner_execution live ON live.lock_file = a.lock_file AND live.host = a.host"
-                + " WHERE a.job_execution_id = ? AND a.task IS NULL AND a.host <> ? AND live.acquired IS NOT NULL AND live.end_time IS NULL",
+                + " WHERE a.job_execution_id = ? AND a.task IS NULL AND a.host <> ? AND live.acquired IS NOT NULL AND"
+                + " live.end_time IS NULL",
                 restarted, host).rows(connection)) {
             throw refused("execution " + live.requiredNumber("job_execution_id") + " of the same task runs on host "
                 + live.required("host") + ", whose lock cannot be seen from here: restart " + restarted

@@ -29,6 +29,11 @@ import org.junit.jupiter.api.Test;
 /** The tables: JBeret's are JBeret's, and those of version 1 become those of version 2. */
 @Concurrent
 class BatchTablesTest extends BatchTest {
+    private static final List<String> VERSION_1 = List.of("job_execution_id", "run_id", "restarted_from", "user_name",
+        "host",
+        "boot_id", "pid_namespace", "pid", "pid_start", "lock_file", "command", "threshold", "counter_file", "options",
+        "output_file", "started", "acquired", "ended", "process_exit", "counter", "holder", "message", "evidence");
+
     @Test
     void jberetReadsItsTablesAndRestartsFromThem() throws Exception {
         batch.request(task.mark() + "; exit 3").run().exitedWith(3);
@@ -176,9 +181,12 @@ class BatchTablesTest extends BatchTest {
                 {"contentions", "counter"}}) {
                 statement.execute("ALTER TABLE taskrunner_execution RENAME COLUMN " + column[0] + " TO " + column[1]);
             }
-            for (String column : List.of("uid", "login_name", "machine_id", "start_time", "command_millis",
-                "output_note")) {
-                statement.execute("ALTER TABLE taskrunner_execution DROP COLUMN " + column);
+            statement.execute("DROP INDEX IF EXISTS taskrunner_execution_fleet");
+            for (String column : BatchTask.query(connection,
+                "SELECT name FROM pragma_table_info('taskrunner_execution')")) {
+                if (!VERSION_1.contains(column)) {
+                    statement.execute("ALTER TABLE taskrunner_execution DROP COLUMN " + column);
+                }
             }
             statement.execute("UPDATE taskrunner_execution SET options = replace(options, 'working-directory=',"
                 + " 'working-folder=')");
