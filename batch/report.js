@@ -9,7 +9,7 @@ const local = text => {
   return found ? new Date(found[1] + "T" + found[2] + "Z").toLocaleString(undefined, options) : "";
 };
 for (const element of document.querySelectorAll("time")) {
-  element.title = local(element.textContent) + " (your time)";
+  if (time.test(element.textContent)) element.title = local(element.textContent) + " (your time)";
 }
 for (const title of document.querySelectorAll("svg title")) {
   if (time.test(title.textContent)) title.textContent += " (" + local(title.textContent) + ")";
@@ -19,10 +19,11 @@ const body = document.querySelector("tbody");
 if (body) {
   const rows = [...body.rows];
   const units = {d: 86400, h: 3600, m: 60, s: 1};
-  const seconds = text => [...text.matchAll(/([\d.]+)([dhms])/g)].reduce((sum, part) => sum + part[1] * units[part[2]], 0);
+  const seconds = text => [...text.matchAll(/([\d.]+)([dhms])/g)]
+    .reduce((sum, [, number, unit]) => sum + number * units[unit], 0);
   const keys = [Number, null, null, null, null, seconds, null, null, Number];
   const texts = rows.map(row => row.textContent.toLowerCase());
-  for (const row of rows) row.cells[4].title = local(row.cells[4].textContent) + " (your time)";
+  for (const {cells: {4: start}} of rows) start.title = local(start.textContent) + " (your time)";
 
   const heads = [...document.querySelectorAll("th")];
   heads.slice(0, keys.length).forEach((head, column) => {
