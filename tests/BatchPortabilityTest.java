@@ -81,9 +81,7 @@ class BatchPortabilityTest extends TaskTest {
         Files.writeString(resources.resolve("batchee.properties"), "PersistenceManagerService="
             + "org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n");
         Path classes = Path.of(taskrunnerbatch.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        String batchEe = Program.jbang(directory, Project.ROOT.resolve("tests/batchee.java").toString()).run()
-            .exitedWith(0)
-            .out().strip();
+        String batchEe = Program.script(directory, "batchee.java").out().strip();
         assertTrue(!batchEe.contains("jberet") && batchEe.contains("batchee-jbatch"), batchEe);
         return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
             String.join(File.pathSeparator, resources.toString(), classes.toString(), batchEe),

@@ -40,13 +40,13 @@ final class Machine {
     private static final String PROBE =
         "setpriv --reuid=65534 --clear-groups true && unshare --mount --pid --fork --mount-proc true";
     /**
-     * Gives root this user's home, by which JBang and Maven go. The shell stays, since process 1 of a pid namespace
-     * must reap orphans.
+     * Gives root this user's home, by which JBang and Maven go, and the tests a session of their own, since one that
+     * began outside the pid namespace has no id. The shell stays, since process 1 must reap orphans.
      */
     private static final String IN_NAMESPACE = """
         passwd=$(mktemp) && sed "s|^\\(root:[^:]*:0:0:[^:]*:\\)[^:]*|\\1$HOME|" /etc/passwd > "$passwd" &&
             chmod 644 "$passwd" && mount --bind "$passwd" /etc/passwd && rm "$passwd" || exit
-        "$@"
+        setsid --wait "$@"
         exit $?
         """;
 
@@ -97,11 +97,12 @@ final class Machine {
             }
             return List.of();
         }
-        if (succeeds(USER_NAMESPACE, "sh", "-c", PROBE)) {
-            return join(USER_NAMESPACE, "sh", "-c", IN_NAMESPACE, "sh");
-        }
+        // sudo first: a namespace's root may neither connect network namespaces to the host's nor make control groups
         if (succeeds(SUDO, "sh", "-c", PROBE)) {
             return join(SUDO, "env", "PATH=" + PATH, "JAVA_HOME=" + System.getProperty("java.home"), "LC_ALL=C.UTF-8");
+        }
+        if (succeeds(USER_NAMESPACE, "sh", "-c", PROBE)) {
+            return join(USER_NAMESPACE, "sh", "-c", IN_NAMESPACE, "sh");
         }
         String user = System.getProperty("user.name");
         throw new Unfit("the tests need other users, mounts and namespaces, but " + user + " may neither enter a user"

@@ -77,6 +77,15 @@ final class Program {
         return program.env("JAVA_HOME", System.getProperty("java.home"));
     }
 
+    /**
+     * Runs JBang with a script of the tests' directory. One at a time: several spoil each other's first fetch.
+     *
+     * @param arguments options for JBang, the script's name, and its arguments
+     */
+    static synchronized Result script(Path directory, String... arguments) {
+        return jbang(directory, arguments).in(Project.ROOT.resolve("tests")).run().exitedWith(0);
+    }
+
     static Program shell(Path directory, String script, String... arguments) {
         return new Program(directory, "sh", "-c", script, "sh").with(arguments);
     }

@@ -6,7 +6,7 @@ import java.util.concurrent.TimeUnit;
 
 /** A program that may still run. */
 final class Running {
-    private static final long MAX_SECONDS = 120;
+    private static final long MAX_SECONDS = 240;
 
     /** Where its standard output goes. */
     final Path out;
@@ -49,7 +49,7 @@ final class Running {
         return result();
     }
 
-    /** Waits for its end, at most two minutes. */
+    /** Waits for its end, at most four minutes. */
     Result result() {
         try {
             if (!process.waitFor(MAX_SECONDS, TimeUnit.SECONDS)) {

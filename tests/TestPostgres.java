@@ -84,8 +84,8 @@ final class TestPostgres implements AutoCloseable {
                 Path directory = temporaryDirectory();
                 Runtime.getRuntime().addShutdownHook(new Thread(() -> Project.deleteTree(directory)));
                 String architecture = System.getProperty("os.arch").equals("aarch64") ? "arm64v8" : "amd64";
-                Program.jbang(directory, "-Dpostgres.architecture=" + architecture,
-                    Project.ROOT.resolve("tests/postgres.java").toString(), directory.toString()).run().exitedWith(0);
+                Program.script(directory, "-Dpostgres.architecture=" + architecture, "postgres.java",
+                    directory.toString());
                 return directory;
             } catch (IOException e) {
                 throw new UncheckedIOException(e);
