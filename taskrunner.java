@@ -3692,7 +3692,8 @@ final class Host {
     }
 
     /**
-     * {@code $HOME} when it is this user's own, else the user database's: under sudo {@code $HOME} may be another user's.
+     * {@code $HOME} when it is this user's own, else the user database's: under sudo {@code $HOME} may be another
+     * user's.
      *
      * @throws TaskException 73 when there is none
      */
@@ -3704,7 +3705,8 @@ final class Host {
         // of the JVM, by getpwuid(3); "?" without an entry
         String entry = System.getProperty("user.home");
         if (!entry.startsWith("/")) {
-            throw TaskException.cannotCreate("this user has no home directory: set HOME to a directory of its own", null);
+            throw TaskException.cannotCreate("this user has no home directory: set HOME to a directory of its own",
+                null);
         }
         return Path.of(entry);
     }
@@ -4206,7 +4208,8 @@ final class Metrics {
             for (Map.Entry<String, String> sample : samples.entrySet()) {
                 if (sample.getKey().startsWith(metric[0] + "{")) {
                     text.append(first ? "# HELP " + metric[0] + " " + metric[2] + "\n# TYPE " + metric[0] + " "
-                        + metric[1] + "\n" : "").append(sample.getKey()).append(label).append(sample.getValue()).append('\n');
+                        + metric[1] + "\n" : "").append(sample.getKey()).append(label).append(sample.getValue())
+                        .append('\n');
                     first = false;
                 }
             }
@@ -4827,8 +4830,8 @@ final class Picocli {
             : cli.getSubcommands().keySet());
         if (!option && (args.indexOf(argument) > 0 || similar == null)) {
             boolean takesCommand = cli.getCommandSpec().optionsMap().containsKey("--command");
-            return "unexpected argument '" + argument + "'" + (!takesCommand ? "" : args.contains("--command") ? ": the command is one argument: quote it, or put it after --"
-                : ": a command goes after --");
+            return "unexpected argument '" + argument + "'" + (!takesCommand ? "" : args.contains("--command")
+                ? ": the command is one argument: quote it, or put it after --" : ": a command goes after --");
         }
         return "unknown " + (option ? "option " : "command ") + name + (similar == null ? ""
             : "; did you mean " + similar + "?");
@@ -5701,8 +5704,8 @@ final class RegularFiles {
         StandardOpenOption.CREATE_NEW, LinkOption.NOFOLLOW_LINKS);
 
     /**
-     * Opens a file that was just seen to be a regular one, to be read. To be written as well where that is allowed: so a
-     * FIFO that took its place meanwhile does not block (fifo(7)), and cannot be read.
+     * Opens a file that was just seen to be a regular one, to be read. To be written as well where that is allowed: so
+     * a FIFO that took its place meanwhile does not block (fifo(7)), and cannot be read.
      */
     static FileChannel open(Path path) throws IOException {
         try {

@@ -126,7 +126,8 @@ record RequestRow(String runId, String user, Long uid, String login, String host
  * @param outputNote what is missing of the kept output, or null
  */
 record ResultRow(String batchStatus, String exitStatus, String acquired, Long fence, String startTime,
-                 Long commandMillis, long exitCode, Long contentions, String holder, String message, String outputNote, String endTime) {
+    Long commandMillis, long exitCode, Long contentions, String holder, String message, String outputNote,
+    String endTime) {
     Map<String, Object> columns() {
         Map<String, Object> columns = new LinkedHashMap<>();
         columns.put("acquired", acquired);
@@ -174,10 +175,9 @@ record StepRow(String name, String startTime, String endTime, String batchStatus
  * @param endTime null while it has not ended, as far as is known
  * @param evidence why another run has ended its row, or null
  */
-record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus, String acquired,
-                    Long fence, String startTime, Long commandMillis, Long exitCode, Long contentions,
-                    String holder, String message,
-                    String outputNote, String evidence, String endTime) {
+record ExecutionRow(long id, long instanceId, RequestRow request, String batchStatus, String exitStatus,
+    String acquired, Long fence, String startTime, Long commandMillis, Long exitCode, Long contentions, String holder,
+    String message, String outputNote, String evidence, String endTime) {
     static ExecutionRow of(Row row) {
         return new ExecutionRow(row.requiredNumber("job_execution_id"), row.requiredNumber("jobinstanceid"),
             RequestRow.of(row), row.text("batchstatus"), row.text("exitstatus"), row.text("acquired"),

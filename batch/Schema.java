@@ -82,10 +82,10 @@ final class Schema {
     static final int VERSION = STEPS.size();
 
     /**
-     * The tasks of a fleet, since version 2 and on a server alone. The beats are apart from the tasks, so that requests,
-     * which lock the task's row, never hold up a beat. The timeline is empty until the first request looks; {@code
-     * since}, when the server was first seen as it is, is 1970 until there was another: infinity cannot be subtracted
-     * before PostgreSQL 17.
+     * The tasks of a fleet, since version 2 and on a server alone. The beats are apart from the tasks, so that
+     * requests, which lock the task's row, never hold up a beat. The timeline is empty until the first request looks;
+     * {@code since}, when the server was first seen as it is, is 1970 until there was another: infinity cannot be
+     * subtracted before PostgreSQL 17.
      */
     private static final List<String> FLEET = List.of("""
         CREATE TABLE taskrunner_fleet (

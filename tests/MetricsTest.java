@@ -54,6 +54,7 @@ class MetricsTest extends TaskTest {
             taskrunner_runs_total{outcome="timeout",@} 0
             taskrunner_runs_total{outcome="stopped",@} 0
             taskrunner_runs_total{outcome="error",@} 0
+            taskrunner_runs_total{outcome="lost",@} 0
             # HELP taskrunner_contentions_total requests that found the lock held
             # TYPE taskrunner_contentions_total counter
             taskrunner_contentions_total{@} 0
