@@ -45,7 +45,12 @@ public class fleetbench implements AutoCloseable {
     private int tasks;
 
     private fleetbench() throws Exception {
-        FleetTest.prepare(server, directory, "60 s");
+        try {
+            FleetTest.prepare(server, directory, "60 s");
+        } catch (Exception | AssertionError e) {
+            close();
+            throw e;
+        }
     }
 
     /** @param args a number of seconds: no figures, but the chaos run for so long */
@@ -57,10 +62,10 @@ public class fleetbench implements AutoCloseable {
         }
         try (fleetbench bench = new fleetbench()) {
             System.out.println("| figure | measured |\n| --- | --- |");
-            bench.takeOvers();
-            bench.stops();
-            bench.contentions();
             bench.holders();
+            bench.contentions();
+            bench.stops();
+            bench.takeOvers();
         }
     }
 
