@@ -155,6 +155,26 @@ class FleetTest {
     }
 
     @Test
+    void eachContentionCountsOnceAndEachThresholdIsReportedOnce() throws Exception {
+        Running holder = hold(one, 300);
+        List<Running> loops = java.util.stream.IntStream.range(0, 4).mapToObj(process -> on(two, batch(directory,
+            server.url(DATABASE)).program("FleetLoop", "15", "--fleet", task, "--command", "true", "--lockfile",
+            directory.resolve("lock-" + process).toString(), "--threshold", "4")).start()).toList();
+        long reported = 0;
+        for (Running loop : loops) {
+            reported += loop.result().exitedWith(0).out().lines().filter(line -> line.startsWith("status 75 ")).count();
+        }
+        assertEquals(10, reported);
+        assertEquals(List.of("0 10 50"), server.query(DATABASE,
+            "SELECT (SELECT counter FROM taskrunner_task WHERE task = '"
+            + task + "'), count(*) FILTER (WHERE j.exitstatus = 'THRESHOLD_EXCEEDED'), count(*) FILTER"
+            + " (WHERE j.exitstatus = 'CONTENDED') FROM taskrunner_execution a JOIN job_execution j"
+            + " ON j.jobexecutionid = a.job_execution_id WHERE a.task = '" + task + "'"));
+        holder.signal("TERM");
+        holder.result().exitedWith(143);
+    }
+
+    @Test
     void afterKill9TheCommandIsDeadAndTheOwnHostTakesOverAtOnce() throws Exception {
         Running holder = hold(one, 60);
         holder.kill();
@@ -437,6 +457,8 @@ class FleetTest {
         own.stop("fast");
         own.start();
         request(own.url(DATABASE), one, "true").run().exitedWith(0).errContains("failed over");
+        own.execute("postgres", "postgres", "ALTER ROLE " + FleetNet.RUNNER + " CONNECTION LIMIT 0");
+        request(own.url(DATABASE), one, "true").run().exitedWith(69).errContains("raise max_connections");
     }
 
     @Test

@@ -62,8 +62,8 @@ public class fleetbench implements AutoCloseable {
         }
         try (fleetbench bench = new fleetbench()) {
             System.out.println("| figure | measured |\n| --- | --- |");
-            bench.holders();
             bench.contentions();
+            bench.holders();
             bench.stops();
             bench.takeOvers();
         }
@@ -168,6 +168,9 @@ public class fleetbench implements AutoCloseable {
         }
         List<Long> micros = new ArrayList<>();
         for (Running loop : loops) {
+            while (loop.alive()) {
+                Program.sleep(100);
+            }
             loop.result().exitedWith(0).out().lines().forEach(line -> micros.add(Long.parseLong(line.split(" ")[2])));
         }
         double seconds = (System.nanoTime() - before) / 1e9;
