@@ -239,10 +239,15 @@ final class FleetNet implements AutoCloseable {
         double cpuSeconds() {
             double ticks = 0;
             for (long pid : node.pids()) {
-                String[] fields = Program.read(Path.of("/proc/" + pid + "/stat")).replaceAll(".*\\) ", "").split(" ");
-                // utime, stime and those of the dead children, see proc_pid_stat(5)
-                for (int field = 14; field <= 17; field++) {
-                    ticks += Long.parseLong(fields[field - 3]);
+                try {
+                    String stat = Program.read(Path.of("/proc/" + pid + "/stat"));
+                    String[] fields = stat.substring(stat.lastIndexOf(") ") + 2).split(" ");
+                    // utime, stime and those of the dead children, see proc_pid_stat(5)
+                    for (int field = 14; field <= 17; field++) {
+                        ticks += Long.parseLong(fields[field - 3]);
+                    }
+                } catch (UncheckedIOException e) {
+                    // it has ended meanwhile: its parent has its time
                 }
             }
             return ticks / 100;
