@@ -3902,8 +3902,9 @@ final class Log {
             return true;
         } catch (IOException e) {
             fileFailed = true;
-            warn("log", "cannot write log file " + request.logFile + ": " + Text.reason(e) + "; log lines go to"
-                + " stderr");
+            String directory = RegularFiles.unusableDirectory(request.logFile);
+            warn("log", "cannot write log file " + request.logFile + ": "
+                + (directory == null ? Text.reason(e) : directory) + "; log lines go to stderr");
             return false;
         }
     }
@@ -5125,7 +5126,9 @@ final class Status {
     private static Task task(Arguments arguments) throws TaskException {
         arguments.requireAll("--lockfile");
         Task task = Task.of(arguments);
-        String wrong = RegularFiles.unusableDirectory(task.lockFile());
+        Path directory = task.lockFile().getParent();
+        String wrong = Files.notExists(directory) ? "no such directory: " + directory + "; check --lockfile"
+            : RegularFiles.unusableDirectory(task.lockFile());
         if (wrong != null) {
             throw TaskException.cannotCreate("cannot read lock file " + task.lockFile() + ": " + wrong, null);
         }
@@ -6019,7 +6022,7 @@ final class Text {
             : e instanceof AccessDeniedException ? "permission denied" : e instanceof NotDirectoryException
             ? "not a directory" : e instanceof FileSystemException f ? f.getReason() : null;
         if (reason == null) {
-            reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+            reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage().strip();
         }
         // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25)
         int error = errorAt(reason);
