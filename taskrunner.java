@@ -8,9 +8,9 @@
 //JAVA_OPTIONS -XX:-MaxFDLimit -Djdk.reflect.useNativeAccessorOnly=true
 //JAVA_OPTIONS -XX:CompressedClassSpaceSize=64m -XX:+DisplayVMOutputToStderr
 
-// taskrunner --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]
-// taskrunner status --lockfile FILE [--threshold N --counter-file FILE] [--json]
-// taskrunner install | uninstall [--bin DIR]
+// taskrunner --lockfile FILE --threshold N --counter-file FILE [OPTION...] --command CMD    or: ... -- CMD [ARG...]
+// taskrunner status | unlock --lockfile FILE [OPTION...]
+// taskrunner install | uninstall [--bin DIR]; completion bash | zsh
 //     runs CMD while it holds FILE; a request that finds FILE there is a contention: it is counted, and reported as
 //     an error (exit status 75) once the counter exceeds N
 // taskrunner --help tells the rest; without JBang: javac with picocli on the class path, then java taskrunner
