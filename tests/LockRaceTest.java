@@ -22,13 +22,17 @@ class LockRaceTest extends TaskTest {
         private final Running running;
         private int halts;
 
-        /** @param path whose calls count @param calls {@code SYSCALL:when=N}, of those on that path */
+        /**
+         * @param path whose calls count
+         * @param calls {@code SYSCALL:when=N}, of those on that path, or what else strace is to do than to halt there
+         */
         Halting(Program request, String name, Path path, String... calls) {
             trace = directory.resolve("trace-" + name);
             List<String> line = new ArrayList<>(List.of("strace", "-f", "-qq", "-o", trace.toString(), "-P",
                 path.toString()));
             for (String call : calls) {
-                line.addAll(List.of("-e", "inject=" + call.replace(":", ":signal=STOP:")));
+                line.addAll(List.of("-e", "inject=" + (call.contains("delay_") ? call
+                    : call.replace(":", ":signal=STOP:"))));
             }
             running = request.under(line.toArray(new String[0])).start();
         }
@@ -111,20 +115,20 @@ class LockRaceTest extends TaskTest {
     void aPasserDoesNotKeepADeadRunsLock() throws Exception {
         Halting holder = new Halting(task.request(task.untilFinish()), "holder", task.gate, "fdatasync:when=1")
             .awaitHalt();
-        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1", "fcntl:when=1")
-            .awaitHalt();
+        Halting passing = new Halting(task.markingRequest(), "passing", task.gate, "openat:when=1",
+            "fcntl:delay_exit=8000000:when=1").awaitHalt();
         holder.goOn();
         task.awaitStart();
         long pid = Long.parseLong(task.recorded("pid"));
         Program.signal(pid, "KILL");
         Program.awaitDeath(List.of(pid));
         passing.goOn();
-        passing.awaitHalt();
+        String inode = ":" + Files.getAttribute(task.lock, "unix:ino") + " ";
+        Program.await("it has the lock in passing", () -> Program.read(Path.of("/proc/locks")).contains(inode));
         task.finish();
         Program.await("the command has ended", () -> Program.processesWith("touch " + directory).isEmpty());
         task.markingRequest().run().exitedWith(0).errHasNo(" is held")
             .errContains("it is dead, but another process has the fcntl lock");
-        passing.goOn();
         passing.running.result().exitedWith(0).errContains("recovered stale lock");
         task.assertRan();
         task.assertFree();

@@ -254,7 +254,12 @@ class StopTest extends TaskTest {
             }
             assertFalse(result.status() == 143, "it ran");
             Program.await("nothing of the run lives", () -> Program.processesOf(directory).isEmpty());
-            task.assertFree();
+            if (result.err().contains("taskrunner[")) {
+                task.assertFree();
+            } else {
+                // the JVM ended itself, for want of a thread of its own: as after kill -9
+                Files.deleteIfExists(task.lock);
+            }
         }
         assertTrue(seen, "no limit met the case");
     }
