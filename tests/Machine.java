@@ -14,6 +14,7 @@ final class Machine {
     private static final Map<String, String> PROGRAMS = new TreeMap<>(Map.ofEntries(
         Map.entry("chromium", "chromium"),
         Map.entry("curl", "curl"),
+        Map.entry("gcc", "gcc libc6-dev"),
         Map.entry("ip", "iproute2"),
         Map.entry("mount", "mount"),
         Map.entry("mvn", "maven"),
@@ -23,6 +24,7 @@ final class Machine {
         Map.entry("ps", "procps"),
         Map.entry("script", "bsdutils"),
         Map.entry("setpriv", "util-linux"),
+        Map.entry("spin", "spin"),
         Map.entry("strace", "strace"),
         Map.entry("systemd-analyze", "systemd"),
         Map.entry("unshare", "util-linux")));
