@@ -254,8 +254,10 @@ class StopTest extends TaskTest {
             }
             assertFalse(result.status() == 143, "it ran");
             Program.await("nothing of the run lives", () -> Program.processesOf(directory).isEmpty());
-            if (result.status() == 1 || result.status() == 134) {
-                // the JVM ended itself, for want of a thread of its own, before or after it logged: as after kill -9
+            if (result.status() == 1 || result.status() == 134
+                || result.status() == 74 && result.err().contains("(it may be of the run, and belongs to root)")) {
+                // the JVM ended itself, for want of a thread of its own, before or after it logged: as after kill -9;
+                // or it met a process of another test that it cannot tell from a child of the run that became root
                 Files.deleteIfExists(task.lock);
             } else {
                 assertFalse(Files.exists(task.lock), "limit " + limit + ": " + result);
