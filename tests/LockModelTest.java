@@ -56,6 +56,9 @@ class LockModelTest {
 
     @Test
     void whatDoesNotHoldIsSaid() {
+        for (int property : new int[] {2, 6, 8}) {
+            assertFinds(property, "-DCLEANS=1 -DCRASHES=0 -DONLY=" + property);
+        }
         assertFinds(1, "-DCLEANS=1 -DONLY=1");
         assertFinds(4, "-DCLEANS=1 -DONLY=4");
         assertFinds(3, "-DCLEANS=2 -DCRASHES=0 -DONLY=3");
