@@ -227,7 +227,8 @@ class BatchAuditTest extends BatchTest {
 
     /** Whatever the run has made in its place meanwhile goes. */
     private void moveBack(Path away) {
-        shell("until rm -rf \"$1\" && mv -T \"$2\" \"$1\"; do sleep 0.01; done", batch.state.toString(), away.toString());
+        shell("until rm -rf \"$1\" && mv -T \"$2\" \"$1\"; do sleep 0.01; done", batch.state.toString(),
+            away.toString());
     }
 
     @Test
