@@ -1335,13 +1335,21 @@ final class LockFile implements TaskLock.Held {
                         Thread.currentThread().interrupt();
                         return;
                     }
-                    try (LockedFile opened = new LockedFile()) {
-                        Found found = undecided ? look(path, opened, false) : null;
-                        undecided = found != null && wantsAnother(found);
-                    }
+                    undecided = undecided && wantsAnotherFromOutside(path);
                 } while (undecided);
             } catch (IOException e) {
                 undecided = false; // the look inside says what is wrong
+            }
+        }
+
+        private boolean wantsAnotherFromOutside(Path path) throws TaskException, IOException {
+            // what another execution of this JVM makes its lock meanwhile would lose its fcntl lock when this is closed
+            Gate.THIS_JVM.lock();
+            try (LockedFile opened = new LockedFile()) {
+                Found found = look(path, opened, false);
+                return found != null && wantsAnother(found);
+            } finally {
+                Gate.THIS_JVM.unlock();
             }
         }
     }
@@ -1398,6 +1406,7 @@ final class LockFile implements TaskLock.Held {
 
     /** Tells the holder, in its record, who is about to end its run; without it the run ends as well. */
     static void noteReplacement(Path path, Holder by) {
+        Gate.THIS_JVM.lock();
         try {
             FileStatus status = FileStatus.of(path);
             if (status != null && status.isRegular() && !isHeld(path, status)) {
@@ -1408,6 +1417,8 @@ final class LockFile implements TaskLock.Held {
             }
         } catch (IOException e) {
             // it then says that it was stopped by a signal
+        } finally {
+            Gate.THIS_JVM.unlock();
         }
     }
 
@@ -1512,8 +1523,8 @@ final class Gate implements AutoCloseable {
     /** How long a request waits to enter: nobody stays inside longer than milliseconds. */
     private static final int MAX_WAIT_SECONDS = 10;
     private static final int MAX_BACKOFF_MILLIS = 8;
-    /** File locks are the JVM's, not a thread's: only one thread may be at a gate. */
-    private static final ReentrantLock THIS_JVM = new ReentrantLock();
+    /** File locks are the JVM's, not a thread's: only one thread may be at a gate, or open a lock file. */
+    static final ReentrantLock THIS_JVM = new ReentrantLock();
     private static final Set<PosixFilePermission> READABLE = Set.of(PosixFilePermission.OWNER_READ,
         PosixFilePermission.OWNER_WRITE, PosixFilePermission.GROUP_READ, PosixFilePermission.OTHERS_READ);
     /** Who may read a file may lock it, and keep everybody out. */

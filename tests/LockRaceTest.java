@@ -242,9 +242,54 @@ class LockRaceTest extends TaskTest {
         task.assertFree();
     }
 
+    /** Two executions in one process, one after the other; prints whether one acquires and has its fcntl lock. */
+    static final class Two {
+        public static void main(String[] options) throws Exception {
+            Thread[] threads = new Thread[2];
+            Execution[] executions = new Execution[2];
+            boolean[] acquired = new boolean[2];
+            for (int i = 0; i < 2; i++) {
+                int number = i;
+                executions[i] = execution(options);
+                threads[i] = new Thread(() -> acquired[number] = executions[number].acquireLock());
+                threads[i].start();
+                Thread.sleep(500);
+            }
+            for (Thread thread : threads) {
+                thread.join();
+            }
+            String lock = "WRITE " + ProcessHandle.current().pid() + " ";
+            System.out.println((acquired[0] ^ acquired[1]) + " "
+                + Files.readString(Path.of("/proc/locks")).contains(lock));
+            for (Execution execution : executions) {
+                execution.releaseLock();
+            }
+        }
+    }
+
+    @Test
+    void aLookFromOutsideTheGateDropsNoLockOfAnotherExecutionInTheProcess() throws Exception {
+        task.hold();
+        long pid = Long.parseLong(task.recorded("pid"));
+        Program.signal(pid, "KILL");
+        Program.awaitDeath(List.of(pid));
+        task.finishOrphan();
+        // a look opens the file twice; the next one, from outside, is slow, so that the second execution opens what the
+        // first has linked meanwhile
+        Program.java(directory, Two.class.getName(), task.options())
+            .under("strace", "-f", "-qq", "-o", "/dev/null", "-P", task.lock.toString(), "-e",
+                "inject=openat:delay_enter=1500000:when=3")
+            .run().exitedWith(0).outContains("true true");
+        task.assertFree();
+    }
+
     private Execution execution() throws TaskException {
+        return execution(task.options());
+    }
+
+    private static Execution execution(String... options) throws TaskException {
         List<String> arguments = new ArrayList<>(List.of("--command", "true"));
-        arguments.addAll(List.of(task.options()));
+        arguments.addAll(List.of(options));
         return new Execution(new Request(Arguments.parse(Options.COMMANDS, arguments.toArray(new String[0]))));
     }
 

@@ -27,7 +27,6 @@
  *   (3) with two removals (CLEANS=2 CRASHES=0): a lock can stay that nothing clears.
  *   (1) and (4) strictly with an operator's rm (OPRM=1 STRICT=1): the command whose lock was removed runs on.
  *
- * In a JVM with two executions the model looks from outside under the JVM's own lock; the code does not yet (BUG=22).
  * Where model and code differ: no time (10 s at the gate are a choice, GIVEUP; a poll waits until a try would succeed);
  * one user; no foreign content, directories or links; no I/O errors but IOERR; no power loss; the counter's write is
  * one step; evidence is one moment, and dead runs are all alike; what cannot be told is told after any number of looks;
