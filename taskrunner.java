@@ -1304,9 +1304,11 @@ final class LockFile implements TaskLock.Held {
      */
     private static final class Looks {
         private static final int STALE = 2;
-        private static final int UNKNOWN = 6;
-        private static final int MAX = 25;
-        private final Backoff backoff = new Backoff(5, 20);
+        /** With the pauses half a second: a process may need as long to end, and then belongs to any run. */
+        private static final int UNKNOWN = 8;
+        private static final int MAX = 16;
+        private static final int MAX_BACKOFF_MILLIS = 200;
+        private final Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
         private LockState last;
         private int all;
         private int agreeing;
@@ -2820,7 +2822,7 @@ final class ProcessTree {
     /** Those of which it cannot be told, also after some looks, and so no members; null when a member was found. */
     private List<ProcessId> untold() {
         List<ProcessId> untold = new ArrayList<>();
-        Backoff backoff = new Backoff(5, 40);
+        Backoff backoff = new Backoff(5, 200);
         for (int looks = 0; looks < MAX_LOOKS && (looks == 0 || !untold.isEmpty() && backoff.pause()); looks++) {
             try {
                 Map<Long, Processes.Entry> all = Processes.all();
