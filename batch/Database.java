@@ -52,8 +52,12 @@ sealed interface Database permits Sqlite, Postgres {
     /** Whether what is committed from now on, and all before it, survives a power failure at once. */
     void makeDurable(Connection connection, boolean durable) throws SQLException;
 
-    /** Runs the statements in one transaction, or in that of the caller; durable once it has committed. */
-    void write(Connection connection, List<Sql> statements) throws SQLException;
+    /**
+     * Runs the statements in one transaction, or in that of the caller; durable once it has committed.
+     *
+     * @return false when the first one changed no row: then nothing is written
+     */
+    boolean write(Connection connection, List<Sql> statements) throws SQLException;
 
     /** The SQL expression by which a time of JBeret's tables is written from text, UTC, ISO-8601. */
     String toTimestamp();

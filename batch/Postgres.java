@@ -31,6 +31,7 @@ import org.postgresql.PGConnection;
 record Postgres(String url, Properties settings, Path stateDirectory) implements Database {
     static final String PREFIX = "jdbc:postgresql:";
     private static final int MAX_WAIT_SECONDS = 10;
+    private static final String DIVISION_BY_ZERO = "22012";
     private static final Set<String> TRANSIENT = Set.of("40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02",
         "57P03");
     private static final Pattern URL = Pattern.compile("jdbc:postgresql:(?://([^/?]*)/?)?([^?]*)(?:\\?(.*))?");
@@ -223,8 +224,16 @@ record Postgres(String url, Properties settings, Path stateDirectory) implements
 
     /** One statement, thus one round trip and one transaction. */
     @Override
-    public void write(Connection connection, List<Sql> statements) throws SQLException {
-        Sql.all(statements).rows(connection);
+    public boolean write(Connection connection, List<Sql> statements) throws SQLException {
+        try {
+            Sql.all(statements).rows(connection);
+            return true;
+        } catch (SQLException e) {
+            if (DIVISION_BY_ZERO.equals(e.getSQLState())) {
+                return false;
+            }
+            throw e;
+        }
     }
 
     @Override

@@ -38,6 +38,9 @@ final class Repository implements AutoCloseable {
 
     private final Database database;
     private String id;
+    /** What this process has requested last, so that it need not be looked for. */
+    private String requestedRun;
+    private long requestedId;
     private boolean purgedElsewhere;
     private Connection connection;
     private Object identity;
@@ -109,30 +112,31 @@ final class Repository implements AutoCloseable {
      * @throws RepositoryException when it is a restart of an execution that must not be restarted, too
      */
     long request(RequestRow request, boolean waits) throws RepositoryException {
-        return read(connection -> {
+        requestedId = read(connection -> {
             database.makeDurable(connection, waits);
             try {
-                return request(connection, request);
+                // a server's ids need no transaction
+                return request.restartedFrom() == null && database.isServer() ? request(connection, request)
+                    : inTransaction(connection, within -> request(within, request));
             } finally {
                 database.makeDurable(connection, true);
             }
         });
+        requestedRun = request.runId();
+        return requestedId;
     }
 
-    private long request(Connection within, RequestRow request) throws SQLException, RepositoryException {
-        return inTransaction(within, connection -> {
-            Long instance = request.restartedFrom() == null ? null
-                : checkRestartable(connection, request.restartedFrom(), request.host());
-            Row ids = database.nextIds().rows(connection).get(0);
-            long id = ids.requiredNumber("execution_id");
-            List<Sql> statements = inserts(connection, request, instance, ids);
-            // a role that may not end what it begins is told so now
-            statements.add(new Sql("UPDATE taskrunner_execution SET end_time = NULL WHERE job_execution_id = -1"));
-            statements.add(new Sql("UPDATE job_execution SET endtime = NULL WHERE jobexecutionid = -1"));
-            statements.add(new Sql("UPDATE step_execution SET endtime = NULL WHERE jobexecutionid = -1"));
-            database.write(connection, statements);
-            return id;
-        });
+    private long request(Connection connection, RequestRow request) throws SQLException, RepositoryException {
+        Long instance = request.restartedFrom() == null ? null
+            : checkRestartable(connection, request.restartedFrom(), request.host());
+        Row ids = database.nextIds().rows(connection).get(0);
+        List<Sql> statements = inserts(connection, request, instance, ids);
+        // a role that may not end what it begins is told so now
+        statements.add(new Sql("UPDATE taskrunner_execution SET end_time = NULL WHERE job_execution_id = -1"));
+        statements.add(new Sql("UPDATE job_execution SET endtime = NULL WHERE jobexecutionid = -1"));
+        statements.add(new Sql("UPDATE step_execution SET endtime = NULL WHERE jobexecutionid = -1"));
+        database.write(connection, statements);
+        return ids.requiredNumber("execution_id");
     }
 
     /** @param instance null for one of its own */
@@ -187,11 +191,10 @@ final class Repository implements AutoCloseable {
         List<Sql> statements = new ArrayList<>();
         statements.add(new Sql("UPDATE taskrunner_execution SET acquired = ?, fence = CAST(? AS BIGINT)"
             + " WHERE job_execution_id = ?", time, fence, execution));
-        statements.addAll(upserts(execution, steps));
-        read(connection -> {
-            database.write(connection, statements);
-            return null;
-        });
+        if (!steps.isEmpty()) {
+            statements.add(insertMissing(execution, steps));
+        }
+        read(connection -> database.write(connection, statements));
     }
 
     /**
@@ -199,30 +202,40 @@ final class Repository implements AutoCloseable {
      * place of another, the request as well.
      */
     void end(RequestRow request, ResultRow result, List<StepRow> steps) throws RepositoryException {
-        Long known = find("a.run_id = ?", request.runId()).map(ExecutionRow::id).orElse(null);
-        if (known != null) {
-            read(connection -> {
-                database.write(connection, ends(connection, known, result, steps));
-                return null;
-            });
+        String runId = request.runId();
+        if (runId.equals(requestedRun) && end(requestedId, runId, result, steps)) {
+            return;
+        }
+        Long known = find("a.run_id = ?", runId).map(ExecutionRow::id).orElse(null);
+        if (known != null && end(known, runId, result, steps)) {
             return;
         }
         inTransaction(connection -> {
             Row ids = database.nextIds().rows(connection).get(0);
             database.write(connection, inserts(connection, request, null, ids));
-            database.write(connection, ends(connection, ids.requiredNumber("execution_id"), result, steps));
-            return null;
+            return database.write(connection, ends(connection, ids.requiredNumber("execution_id"), runId, result,
+                steps));
         });
     }
 
-    private List<Sql> ends(Connection connection, long execution, ResultRow result, List<StepRow> steps)
+    /** @return false when there is no such row */
+    private boolean end(long execution, String runId, ResultRow result, List<StepRow> steps)
+        throws RepositoryException {
+        return read(connection -> database.write(connection, ends(connection, execution, runId, result, steps)));
+    }
+
+    private List<Sql> ends(Connection connection, long execution, String runId, ResultRow result, List<StepRow> steps)
         throws SQLException {
         List<Sql> statements = new ArrayList<>();
         Map<String, Object> columns = storable(connection, result.columns());
         columns.put("evidence", null);
-        statements.add(Sql.update("taskrunner_execution", columns, "job_execution_id = ?", execution));
+        statements.add(Sql.update("taskrunner_execution", columns, "job_execution_id = ? AND run_id = ?", execution,
+            runId));
         statements.add(endJob(execution, result.batchStatus(), result.exitStatus(), result.endTime(), ""));
-        statements.addAll(upserts(execution, steps));
+        if (!steps.isEmpty()) {
+            statements.add(updateUnfinished(execution, steps));
+            statements.add(insertMissing(execution, steps));
+        }
         return statements;
     }
 
@@ -232,39 +245,49 @@ final class Repository implements AutoCloseable {
             exitStatus, endTime, endTime, execution);
     }
 
-    /**
-     * Updates the rows of the steps that have not ended, as far as is known, then inserts those that are not there: in
-     * one statement, since JBeret tells their order by their ids.
-     */
-    private List<Sql> upserts(long execution, List<StepRow> steps) {
-        List<Sql> statements = new ArrayList<>();
-        List<String> selects = new ArrayList<>();
+    /** Updates the rows of the steps that have not ended, as far as is known. */
+    private Sql updateUnfinished(long execution, List<StepRow> steps) {
+        List<String> sets = new ArrayList<>();
+        steps.get(0).columns().keySet().forEach(name -> sets.add(name + " = now." + name));
         List<Object> values = new ArrayList<>();
-        String names = "";
+        String now = selects(steps, "", List.of(), values);
+        values.add(execution);
+        return new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " FROM (" + now + ") AS now"
+            + " WHERE step_execution.jobexecutionid = ? AND step_execution.stepname = now.stepname"
+            + " AND (step_execution.endtime IS NULL OR step_execution.exitstatus IN ('KILLED', 'LOST'))",
+            values.toArray());
+    }
+
+    /** Inserts the rows of the steps that have none: in one statement, since JBeret tells their order by their ids. */
+    private Sql insertMissing(long execution, List<StepRow> steps) {
+        List<Object> values = new ArrayList<>();
+        String names = String.join(", ", steps.get(0).columns().keySet());
+        return new Sql("INSERT INTO step_execution (" + names + ", jobexecutionid) " + selects(steps,
+            ", CAST(? AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM step_execution WHERE jobexecutionid = ?"
+            + " AND stepname = ?)", List.of(execution, execution), values), values.toArray());
+    }
+
+    /**
+     * The steps as rows of a query, in their order.
+     *
+     * @param more SQL that follows each one's columns, with places for {@code values}, then for the step's name
+     * @param all gets all values
+     */
+    private String selects(List<StepRow> steps, String more, List<Object> values, List<Object> all) {
+        List<String> selects = new ArrayList<>();
         for (StepRow step : steps) {
-            Map<String, Object> columns = step.columns();
-            List<String> sets = new ArrayList<>();
             List<String> places = new ArrayList<>();
-            columns.keySet().forEach(name -> {
-                String place = TIMESTAMPS.contains(name) ? database.toTimestamp() : "?";
-                places.add(place);
-                sets.add(name + " = " + place);
+            step.columns().forEach((name, value) -> {
+                places.add((TIMESTAMPS.contains(name) ? database.toTimestamp() : "?") + " AS " + name);
+                all.add(value);
             });
-            List<Object> updated = new ArrayList<>(columns.values());
-            Collections.addAll(updated, execution, step.name());
-            statements.add(new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " WHERE jobexecutionid = ?"
-                + " AND stepname = ? AND (endtime IS NULL OR exitstatus IN ('KILLED', 'LOST'))", updated.toArray()));
-            names = String.join(", ", columns.keySet());
-            selects.add("SELECT " + String.join(", ", places) + ", CAST(? AS BIGINT) WHERE NOT EXISTS"
-                + " (SELECT 1 FROM step_execution WHERE jobexecutionid = ? AND stepname = ?)");
-            values.addAll(columns.values());
-            Collections.addAll(values, execution, execution, step.name());
+            selects.add("SELECT " + String.join(", ", places) + more);
+            if (!more.isEmpty()) {
+                all.addAll(values);
+                all.add(step.name());
+            }
         }
-        if (!steps.isEmpty()) {
-            statements.add(new Sql("INSERT INTO step_execution (" + names + ", jobexecutionid) "
-                + String.join(" UNION ALL ", selects), values.toArray()));
-        }
-        return statements;
+        return String.join(" UNION ALL ", selects);
     }
 
     // What the dead have left

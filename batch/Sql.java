@@ -23,10 +23,10 @@ record Sql(String text, Object... values) {
             + String.join(", ", Collections.nCopies(columns.size(), "?")) + ")", columns.values().toArray());
     }
 
-    /** Updates named columns of the rows that the condition, which has one value, selects. */
-    static Sql update(String table, Map<String, Object> columns, String condition, Object value) {
+    /** Updates named columns of the rows that the condition selects. @param condition with the values that follow */
+    static Sql update(String table, Map<String, Object> columns, String condition, Object... more) {
         List<Object> values = new ArrayList<>(columns.values());
-        values.add(value);
+        Collections.addAll(values, more);
         return new Sql("UPDATE " + table + " SET " + String.join(" = ?, ", columns.keySet()) + " = ? WHERE "
             + condition,
             values.toArray());
@@ -34,16 +34,16 @@ record Sql(String text, Object... values) {
 
     /**
      * One statement that does what all of them do, as PostgreSQL's data-modifying WITH clauses; each sees what was
-     * before.
+     * before. When the first changes no row, it divides by zero and so does nothing.
      */
     static Sql all(List<Sql> statements) {
         List<String> clauses = new ArrayList<>();
         List<Object> values = new ArrayList<>();
         for (Sql each : statements) {
-            clauses.add("s" + clauses.size() + " AS (" + each.text + ")");
+            clauses.add("s" + clauses.size() + " AS (" + each.text + (clauses.isEmpty() ? " RETURNING 1)" : ")"));
             values.addAll(Arrays.asList(each.values));
         }
-        return new Sql("WITH " + String.join(", ", clauses) + " SELECT 1", values.toArray());
+        return new Sql("WITH " + String.join(", ", clauses) + " SELECT 1 / count(*) FROM s0", values.toArray());
     }
 
     /** Runs a statement that changes rows; returns how many. */

@@ -92,16 +92,20 @@ record Sqlite(Path file, Path stateDirectory) implements Database {
     }
 
     @Override
-    public void write(Connection connection, List<Sql> statements) throws SQLException {
+    public boolean write(Connection connection, List<Sql> statements) throws SQLException {
         boolean alone = connection.getAutoCommit();
         connection.setAutoCommit(false);
         try {
-            for (Sql each : statements) {
+            if (statements.get(0).update(connection) == 0) {
+                return false;
+            }
+            for (Sql each : statements.subList(1, statements.size())) {
                 each.update(connection);
             }
             if (alone) {
                 connection.commit();
             }
+            return true;
         } finally {
             if (alone) {
                 connection.rollback();

@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -248,6 +250,18 @@ class BatchAuditTest extends BatchTest {
             assertEquals(0, spooled.count());
         }
         assertSound();
+    }
+
+    @Test
+    void anIdThatAnotherRunHasNowIsLeftToIt() throws Throwable {
+        batch.assertKeepsToItsOwnRow(directory.resolve("other"), () -> {
+            try (Connection connection = DriverManager.getConnection("jdbc:sqlite:" + batch.database())) {
+                for (String table : List.of("taskrunner_execution", "step_execution", "job_execution", "job_instance",
+                    "sqlite_sequence")) {
+                    connection.createStatement().executeUpdate("DELETE FROM " + table);
+                }
+            }
+        });
     }
 
     @Test

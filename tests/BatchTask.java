@@ -9,10 +9,13 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
+
+import org.junit.jupiter.api.function.Executable;
 
 /** A task of its own and the audit repository that keeps its executions. */
 final class BatchTask {
@@ -130,6 +133,20 @@ final class BatchTask {
         assertEquals(List.of(steps), steps(show), () -> show.program().toString());
         task.assertFree();
         return id(row);
+    }
+
+    /**
+     * A run whose row is gone, its id another run's, leaves a row of its own beside it.
+     *
+     * @param empty empties the database and lets ids begin anew
+     */
+    void assertKeepsToItsOwnRow(Path otherTask, Executable empty) throws Throwable {
+        Running holder = hold();
+        empty.execute();
+        other(otherTask).request("exit 5").run().exitedWith(5);
+        task.finish(holder);
+        assertEquals(List.of("2 SUCCEEDED", "1 EXIT_5"), history().stream()
+            .map(row -> row.get("id") + " " + row.get("exit_status")).sorted(Comparator.reverseOrder()).toList());
     }
 
     /** Each row of the query on the embedded database, its columns joined by blanks. */
