@@ -1,21 +1,29 @@
+import java.net.URL;
 import java.security.ProtectionDomain;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 
 import jakarta.batch.operations.BatchRuntimeException;
+import jakarta.enterprise.context.spi.Context;
 import jakarta.enterprise.inject.spi.Bean;
 import jakarta.enterprise.inject.spi.BeanManager;
 import org.jberet.creation.AbstractArtifactFactory;
-import org.jboss.weld.bootstrap.WeldBootstrap;
-import org.jboss.weld.bootstrap.api.CDI11Bootstrap;
+import org.jboss.weld.bootstrap.ContextHolder;
+import org.jboss.weld.bootstrap.WeldStartup;
 import org.jboss.weld.bootstrap.api.Environments;
+import org.jboss.weld.bootstrap.api.ServiceRegistry;
 import org.jboss.weld.bootstrap.spi.BeansXml;
+import org.jboss.weld.contexts.unbound.DependentContextImpl;
 import org.jboss.weld.environment.deployment.WeldBeanDeploymentArchive;
 import org.jboss.weld.environment.deployment.WeldDeployment;
 import org.jboss.weld.environment.deployment.WeldResourceLoader;
+import org.jboss.weld.manager.BeanManagerImpl;
+import org.jboss.weld.resources.spi.ResourceLoadingException;
+import org.jboss.weld.serialization.spi.ContextualStore;
 import org.jboss.weld.serialization.spi.ProxyServices;
 
 /**
@@ -42,33 +50,71 @@ final class Beans extends AbstractArtifactFactory {
     }
 
     private static BeanManager boot(List<Class<?>> artifacts) {
-        WeldBeanDeploymentArchive archive = archive(artifacts);
-        CDI11Bootstrap weld = deploy(archive);
         // the artifacts are always the same: a test validates them, which costs a run 15 ms
-        return weld.getManager(archive);
+        return new Startup(artifacts).manager;
     }
 
     /** Deploys them and validates what is injected where; fails when that does not fit. */
     static void validate(List<Class<?>> artifacts) {
-        deploy(archive(artifacts)).validateBeans().endInitialization();
+        Startup weld = new Startup(artifacts);
+        weld.validateBeans();
+        weld.endInitialization();
     }
 
-    private static WeldBeanDeploymentArchive archive(List<Class<?>> artifacts) {
-        List<Class<?>> classes = new ArrayList<>(artifacts);
-        classes.add(BatchInjection.class);
-        return new WeldBeanDeploymentArchive("taskrunner", Set.of(), null, BeansXml.EMPTY_BEANS_XML, Set.of(), classes);
+    /**
+     * Weld with the artifacts, the one context that they are in, and none of its own extension, which adds interceptors
+     * for requests: what is not there need not be looked at.
+     */
+    private static final class Startup extends WeldStartup {
+        private final BeanManagerImpl manager;
+
+        Startup(List<Class<?>> artifacts) {
+            System.setProperty("org.jboss.weld.xml.disableValidating", "true");
+            System.setProperty("org.jboss.weld.executor.threadPoolType", "NONE");
+            List<Class<?>> classes = new ArrayList<>(artifacts);
+            classes.add(BatchInjection.class);
+            WeldBeanDeploymentArchive archive = new WeldBeanDeploymentArchive("taskrunner", Set.of(), null,
+                BeansXml.EMPTY_BEANS_XML, Set.of(), classes);
+            WeldDeployment deployment = new WeldDeployment(new NoResources(), null, new HashSet<>(Set.of(archive)),
+                List.of());
+            deployment.getServices().add(ProxyServices.class, new NoProxies());
+            manager = startContainer("taskrunner", Environments.SE, deployment).getManager(archive);
+            manager.addContext(new DependentContextImpl(deployment.getServices().get(ContextualStore.class)));
+            startExtensions(List.of());
+            startInitialization();
+            deployBeans();
+        }
+
+        @Override
+        protected Collection<ContextHolder<? extends Context>> createContexts(ServiceRegistry services) {
+            return List.of();
+        }
     }
 
-    private static CDI11Bootstrap deploy(WeldBeanDeploymentArchive archive) {
-        System.setProperty("org.jboss.weld.xml.disableValidating", "true");
-        System.setProperty("org.jboss.weld.executor.threadPoolType", "NONE");
-        CDI11Bootstrap weld = new WeldBootstrap();
-        WeldDeployment deployment = new WeldDeployment(new WeldResourceLoader(), weld, new HashSet<>(Set.of(archive)),
-            List.of());
-        deployment.getServices().add(ProxyServices.class, new NoProxies());
-        weld.startContainer("taskrunner", Environments.SE, deployment);
-        weld.startInitialization().deployBeans();
-        return weld;
+    /** Weld would look for settings, services and APIs of servers in each of forty jars, and there are none. */
+    private static final class NoResources extends WeldResourceLoader {
+        private static final List<String> ABSENT = List.of("jakarta.ejb.", "jakarta.persistence.", "jakarta.xml.ws.",
+            "groovy.");
+
+        @Override
+        public Class<?> classForName(String name) {
+            for (String absent : ABSENT) {
+                if (name.startsWith(absent)) {
+                    throw new ResourceLoadingException(name);
+                }
+            }
+            return super.classForName(name);
+        }
+
+        @Override
+        public URL getResource(String name) {
+            return null;
+        }
+
+        @Override
+        public Collection<URL> getResources(String name) {
+            return List.of();
+        }
     }
 
     /**
