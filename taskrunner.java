@@ -3339,16 +3339,10 @@ final class Processes {
         Thread reader = new Thread("environments") {
             @Override
             public void run() {
-                List<Entry> others = new ArrayList<>();
-                for (Entry process : processes) {
-                    if (directoryOwner(process) == owner) {
-                        known.put(process.id().pid(), isHelper(process) ? Belongs.HIDDEN : belongsTo(process, runId));
-                    } else {
-                        others.add(process);
-                    }
-                }
-                for (Entry process : others) {
-                    known.put(process.id().pid(), belongsTo(process, runId));
+                try {
+                    readEnvironments(processes, runId, owner, known);
+                } catch (Error e) {
+                    // a class that cannot be loaded, as without a free file descriptor: what is missing is not known
                 }
             }
         };
@@ -3362,6 +3356,20 @@ final class Processes {
             // no thread can be started: nothing is known
         }
         return new HashMap<>(known);
+    }
+
+    private static void readEnvironments(List<Entry> processes, String runId, int owner, Map<Long, Belongs> known) {
+        List<Entry> others = new ArrayList<>();
+        for (Entry process : processes) {
+            if (directoryOwner(process) == owner) {
+                known.put(process.id().pid(), isHelper(process) ? Belongs.HIDDEN : belongsTo(process, runId));
+            } else {
+                others.add(process);
+            }
+        }
+        for (Entry process : others) {
+            known.put(process.id().pid(), belongsTo(process, runId));
+        }
     }
 
     /**

@@ -19,6 +19,17 @@ class LockEvidenceTest extends TaskTest {
     // The record
 
     @Test
+    void aClassThatCannotBeLoadedProvesNothing() {
+        task.hold().kill();
+        Program.killProcessesOf(directory);
+        // zip's library is what the first class needs that is not in the start-up archive
+        Path library = Path.of(System.getProperty("java.home"), "lib", "libzip.so");
+        task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", library.toString(), "-e",
+            "inject=openat:error=EMFILE").run().exitedWith(0).errHasNo("Exception").errContains(" is in an unknown state: ");
+        task.assertDidNotRun();
+    }
+
+    @Test
     void theRecordNamesAllThatTellsAHolderAndItsCommandApart() throws Exception {
         Running holder = task.hold();
         awaitWholeRecord();
