@@ -6,7 +6,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Requests under random faults; {@code tests/chaos.java REQUESTS [SEED]} makes more of them, or the same again. */
-@Concurrent
 class ChaosTest {
     private static final int REQUESTS = 200;
 

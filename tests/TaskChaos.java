@@ -36,11 +36,13 @@ final class TaskChaos implements AutoCloseable {
     /** How each starts that the JVM says when it cannot start, for want of descriptors. */
     private static final Pattern NO_JVM = Pattern.compile("(?m)^(?:Error: |Error occurred during initialization of )");
     /** What a command does; with the dying time of one that is stopped below --kill-after, and one beyond it. */
-    private static final List<String> BODIES = List.of("true", "sleep 0.1", "sleep 0.3", "sleep 0.6",
+    private static final List<String> BODIES = List.of("true", "sleep 0.1", "sleep 0.3", "sleep 0.6", "sleep 1.5",
         "sh -c 'sleep 0.4; true'; true", "trap 'sleep 0.1; exit 9' TERM INT HUP; sleep 0.5 & wait",
         "trap '' TERM INT HUP; sleep 0.7", "exit " + FAILED);
-    private static final List<String> CALLS = List.of("openat", "openat", "openat", "write", "pwrite64", "pwrite64",
-        "pread64", "fdatasync", "fsync", "ftruncate", "fcntl", "fcntl", "link", "linkat", "unlink", "unlink", "rename");
+    /** Those on the task's files, as they are called on some machine, as often as they matter. */
+    private static final List<String> CALLS = List.of("openat", "openat", "openat", "openat", "read,pread64",
+        "write,pwrite64", "write,pwrite64", "fdatasync,fsync", "ftruncate", "fcntl", "fcntl", "link,linkat",
+        "unlink,unlinkat", "unlink,unlinkat");
 
     /** What happens to a request. */
     private enum Fault {
@@ -110,6 +112,8 @@ final class TaskChaos implements AutoCloseable {
         final int number;
         final Subject subject;
         final Fault fault;
+        /** Whether the fault comes when the command runs, and not at any time. */
+        final boolean meetsCommand;
         final int delayMillis;
         final int pauseMillis;
         final String body;
@@ -133,11 +137,12 @@ final class TaskChaos implements AutoCloseable {
             SplittableRandom random = new SplittableRandom(seed * 1_000_000 + number);
             subject = subjects.get(random.nextInt(subjects.size()));
             fault = random.nextInt(5) < 2 ? Fault.NONE : subject.faults.get(random.nextInt(subject.faults.size()));
-            delayMillis = random.nextInt(random.nextBoolean() ? 1500 : 400);
+            meetsCommand = random.nextBoolean();
+            delayMillis = random.nextInt(meetsCommand ? 300 : 1000);
             pauseMillis = 50 + random.nextInt(1500);
             body = BODIES.get(random.nextInt(BODIES.size()));
             timesOut = random.nextInt(6) == 0;
-            replaces = subject.replaces && random.nextInt(6) == 0;
+            replaces = subject.replaces && random.nextInt(10) == 0;
             injections = directory.resolve("strace-" + number);
             option(timesOut, "--timeout", 100 + random.nextInt(500) + "ms");
             option(random.nextInt(3) == 0, "--wait", random.nextInt(2500) + "ms");
@@ -168,7 +173,7 @@ final class TaskChaos implements AutoCloseable {
             TestTask task = subject.task;
             return new String[] {"strace", "-f", "-qq", "-o", injections.toString(), "-P", task.lock.toString(), "-P",
                 task.gate.toString(), "-P", task.counter.toString(), "-e", "trace=" + call, "-e",
-                "inject=" + call + ":error=" + error + ":when=" + (1 + random.nextInt(4))};
+                "inject=" + call + ":error=" + error + ":when=" + (1 + random.nextInt(3))};
         }
 
         void run() {
@@ -190,6 +195,11 @@ final class TaskChaos implements AutoCloseable {
         private void harm(Running running) {
             if (fault == Fault.NONE || fault == Fault.ERROR || fault == Fault.DESCRIPTORS) {
                 return;
+            }
+            if (meetsCommand) {
+                while (running.alive() && commands().isEmpty()) {
+                    Program.sleep(20);
+                }
             }
             Program.sleep(delayMillis);
             long pid = running.pid();
@@ -250,7 +260,7 @@ final class TaskChaos implements AutoCloseable {
                     && beside(other -> other.fault == Fault.PAUSE);
                 case 124 -> timesOut;
                 case 129, 130, 143 -> fault.name().equals(STOPPED.get(status)) || status == 143
-                    && err.contains("replaced by pid ") && beside(other -> other.replaces);
+                    && beside(other -> other.replaces);
                 case 137 -> fault == Fault.KILL || fault == Fault.KILL_BOTH || fault == Fault.KILL_COMMAND && begun == 1
                     || beside(other -> other.replaces);
                 case 1 -> begun == 0 && fault == Fault.DESCRIPTORS && NO_JVM.matcher(result.out() + err).find();
@@ -266,8 +276,8 @@ final class TaskChaos implements AutoCloseable {
 
         @Override
         public String toString() {
-            return "request " + number + " for " + subject + ", " + fault + " after " + delayMillis + " ms ("
-                + pauseMillis + " ms), began " + begun + ", ended " + finished + ", counted " + counted + ", "
+            return "request " + number + " for " + subject + ", " + fault + (meetsCommand ? " of the command" : "")
+                + " after " + delayMillis + " ms (" + pauseMillis + " ms), began " + begun + ", ended " + finished + ", counted " + counted + ", "
                 + String.join(" ", wrapper) + ": status " + result.status() + "\n" + result.program()
                 + (Files.exists(injections) ? "\ninjections: " + Program.read(injections) : "");
         }
@@ -290,12 +300,13 @@ final class TaskChaos implements AutoCloseable {
     TaskChaos(Path directory, long seed) throws IOException {
         this.directory = directory;
         this.seed = seed;
-        Fault[] all = Fault.values();
+        Fault[] all = {Fault.KILL, Fault.KILL, Fault.KILL_COMMAND, Fault.KILL_BOTH, Fault.PAUSE, Fault.TERM, Fault.INT,
+            Fault.HUP, Fault.ERROR, Fault.ERROR, Fault.ERROR, Fault.DESCRIPTORS};
         Fault[] clean = {Fault.TERM, Fault.INT, Fault.HUP};
         Fault[] withoutTrace = Stream.of(all).filter(fault -> fault != Fault.ERROR).toArray(Fault[]::new);
         subjects.add(new Subject("counting", NO_REPORT, Ambient.NONE, false, all));
-        subjects.add(new Subject("reporting", 2, Ambient.NONE, true, all));
-        subjects.add(new Subject("full", 2, Ambient.FULL_DISK, false, withoutTrace));
+        subjects.add(new Subject("reporting", 1, Ambient.NONE, true, all));
+        subjects.add(new Subject("full", 1, Ambient.FULL_DISK, false, withoutTrace));
         // a cleaner and a crash together may break the lock, and a cleaner the counts: see lock.pml
         subjects.add(new Subject("swept", NO_REPORT, Ambient.CLEANER, false, clean));
         memory = subjects.get(2).home;

@@ -2,7 +2,6 @@
 //JAVA 17+
 //SOURCES ../batch/taskrunnerbatch.java
 //SOURCES ChaosTest.java
-//SOURCES Concurrent.java
 //SOURCES Program.java
 //SOURCES Project.java
 //SOURCES Result.java
