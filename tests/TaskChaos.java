@@ -491,6 +491,9 @@ final class TaskChaos implements AutoCloseable {
      * @param cleared whether the counter was 0 before
      */
     private static boolean isCount(List<Integer> counted, int missing, int report, boolean cleared) {
+        if (Collections.max(counted) > report) {
+            return false;
+        }
         for (int before : cleared ? List.of(0) : Stream.concat(Stream.of(0), counted.stream().map(n -> n - 1))
             .toList()) {
             Map<Integer, Integer> times = new TreeMap<>();
