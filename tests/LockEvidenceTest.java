@@ -25,7 +25,8 @@ class LockEvidenceTest extends TaskTest {
         // zip's library is what the first class needs that is not in the start-up archive
         Path library = Path.of(System.getProperty("java.home"), "lib", "libzip.so");
         task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", library.toString(), "-e",
-            "inject=openat:error=EMFILE").run().exitedWith(0).errHasNo("Exception").errContains(" is in an unknown state: ");
+            "inject=openat:error=EMFILE").run().exitedWith(0).errHasNo("Exception")
+            .errContains(" is in an unknown state: ");
         task.assertDidNotRun();
     }
 
