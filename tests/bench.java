@@ -2,6 +2,7 @@
 //JAVA 17+
 //SOURCES Project.java
 //DEPS org.xerial:sqlite-jdbc:3.53.4.0
+//DEPS org.postgresql:postgresql:42.7.13
 
 import java.io.File;
 import java.io.IOException;
@@ -11,6 +12,7 @@ import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.ResultSet;
+import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.ArrayList;
@@ -22,16 +24,20 @@ import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS]}. Every figure is the median of rounds in which
- * all rows take turns, and the ratio to the floor in the same rounds: a JVM of the same JDK with the same options
- * that prints one line.
+ * Measures what a run costs: {@code ./jbang tests/bench.java [ROUNDS [URL…]]}, where the URLs are those of empty
+ * PostgreSQL databases, two for each JDK. Every figure is the median of rounds in which all rows take turns, and the
+ * ratio to the first row in the same rounds, such as the floor: a JVM of the same JDK with the same options that prints
+ * one line.
  */
 public class bench {
     private static final Path FOLDER = directory();
-    private static final int MANY = 100_000;
+    private static final int FEW = 100;
+    private static final int MANY = 1_000_000;
+    private static final List<String> SERVER = new ArrayList<>();
 
     public static void main(String[] args) throws Exception {
         int rounds = args.length > 0 ? Integer.parseInt(args[0]) : 15;
+        SERVER.addAll(Arrays.asList(args).subList(Math.min(1, args.length), args.length));
         Files.createFile(FOLDER.resolve("held.lock"));
         Files.createDirectory(FOLDER.resolve("floor"));
         for (String name : new String[] {"bench$Hello.class", "bench$Waiter.class"}) {
@@ -141,7 +147,6 @@ public class bench {
     /** The batch variant against the stock set-up, and with many executions in its repository. */
     private void batch(int rounds) throws Exception {
         String few = "jdbc:sqlite:" + FOLDER + "/few" + feature + ".db";
-        String many = "jdbc:sqlite:" + FOLDER + "/many" + feature + ".db";
         List<String> plain = jvm(batch, "taskrunnerbatch");
         Map<String, List<String>> rows = new LinkedHashMap<>();
         rows.put("JBeret SE, Weld and an H2 file, as its guide shows",
@@ -151,47 +156,74 @@ public class bench {
         rows.put("taskrunner-batch, installed: run of `true`",
             join(request(List.of(installedBatch), "batch"), "--repository", few));
         table(rows, rounds);
-        run(join(request(plain, "batch"), "--repository", many));
-        fill(many);
-        rows.clear();
-        for (String[] repository : new String[][] {{"few executions", few}, {MANY + " executions", many}}) {
-            rows.put("installed, " + repository[0] + ": run of `true`",
-                join(request(List.of(installedBatch), "batch"), "--repository", repository[1]));
-            rows.put("installed, " + repository[0] + ": history --limit 20",
-                List.of(installedBatch, "history", "--limit", "20", "--repository",
-                repository[1]));
+        Map<String, List<String>> both = new LinkedHashMap<>();
+        both.put("installed: run of `true`", request(List.of(installed), "free"));
+        both.put("taskrunner-batch, installed: run of `true`",
+            join(request(List.of(installedBatch), "batch"), "--repository", few));
+        table(both, rounds);
+        flatness(rounds, "jdbc:sqlite:" + FOLDER + "/hundred" + feature + ".db",
+            "jdbc:sqlite:" + FOLDER + "/million" + feature + ".db");
+        if (SERVER.size() >= 2) {
+            flatness(rounds, SERVER.remove(0), SERVER.remove(0));
         }
-        table(rows, rounds);
     }
 
-    /** Copies the one execution that the database holds, with its four steps. */
-    private static void fill(String url) throws SQLException {
+    /** What a run and a report cost with many executions in the repository, against few. */
+    private void flatness(int rounds, String few, String many) throws Exception {
+        Map<String, List<String>> runs = new LinkedHashMap<>();
+        Map<String, List<String>> reports = new LinkedHashMap<>();
+        for (String url : List.of(few, many)) {
+            List<String> request = join(request(List.of(installedBatch), "batch"), "--repository", url);
+            run(request);
+            int executions = url.equals(few) ? FEW : MANY;
+            fill(url, executions);
+            String where = url.replaceAll("^jdbc:([a-z]+):.*", "$1") + ", " + executions + " executions: ";
+            runs.put(where + "run of `true`", request);
+            reports.put(where + "history --limit 20", List.of(installedBatch, "history", "--limit", "20",
+                "--repository", url));
+        }
+        table(runs, rounds);
+        table(reports, rounds);
+    }
+
+    /** Copies the execution that the database holds, with its steps, until it has so many. */
+    private static void fill(String url, int executions) throws SQLException {
         try (Connection connection = DriverManager.getConnection(url); Statement statement =
             connection.createStatement()) {
             connection.setAutoCommit(false);
-            String numbers = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < " + (MANY + 1)
-                + ") ";
+            long first;
+            try (ResultSet one = statement.executeQuery("SELECT min(job_execution_id) FROM taskrunner_execution")) {
+                first = one.next() ? one.getLong(1) : 0;
+            }
             for (String[] table : new String[][] {{"job_instance", "jobinstanceid", ""},
                 {"job_execution", "jobexecutionid", "jobinstanceid"},
                 {"step_execution", "stepexecutionid", "jobexecutionid"},
                 {"taskrunner_execution", "job_execution_id", "run_id"}}) {
                 List<String> columns = new ArrayList<>();
                 List<String> values = new ArrayList<>();
-                try (ResultSet found = statement.executeQuery("SELECT name FROM pragma_table_info('" + table[0]
-                    + "')")) {
-                    while (found.next()) {
-                        String name = found.getString(1);
+                try (ResultSet none = statement.executeQuery("SELECT * FROM " + table[0] + " WHERE 1 = 0")) {
+                    ResultSetMetaData all = none.getMetaData();
+                    for (int i = 1; i <= all.getColumnCount(); i++) {
+                        String name = all.getColumnName(i);
                         if (!table[0].equals("step_execution") || !name.equals(table[1])) {
                             columns.add(name);
-                            values.add(name.equals(table[1]) || name.equals(table[2]) ? "n.i" : "t." + name);
+                            values.add(name.equals("run_id") ? "CAST(n.i AS text)"
+                                : name.equals(table[1]) || name.equals(table[2]) ? "n.i" : "t." + name);
                         }
                     }
                 }
-                statement.executeUpdate("INSERT INTO " + table[0] + " (" + String.join(", ", columns) + ") " + numbers
-                    + "SELECT "
-                    + String.join(", ", values) + " FROM n, " + table[0] + " t");
+                statement.executeUpdate("WITH RECURSIVE n(i) AS (SELECT " + (first + 1) + " UNION ALL SELECT i + 1"
+                    + " FROM n WHERE i < " + (first + executions - 1) + ") INSERT INTO " + table[0] + " ("
+                    + String.join(", ", columns) + ") SELECT " + String.join(", ", values) + " FROM n CROSS JOIN "
+                    + table[0] + " t");
+                if (url.startsWith("jdbc:postgresql:") && !table[1].equals("job_execution_id")) {
+                    statement.execute("SELECT setval(pg_get_serial_sequence('" + table[0] + "', '" + table[1]
+                        + "'), max(" + table[1] + ")) FROM " + table[0]);
+                }
             }
             connection.commit();
+            connection.setAutoCommit(true);
+            statement.execute("ANALYZE");
         }
     }
 
