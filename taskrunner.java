@@ -5330,6 +5330,11 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
             echo 'NAME: no permission to read 'JAR'; install it again, or for all users where they may read it' >&2
             exit 126
         fi
+        # where it was removed no JVM starts, and the JVM's status would look like the command's
+        if ! [ "$PWD" -ef . ] 2>/dev/null && [ -z "$(pwd -P 2>/dev/null)" ]; then
+            echo 'NAME: the working directory was removed; cd to one that is there' >&2
+            exit 126
+        fi
         # this JVM would obey these, and say so on stderr; the command gets them back
         for taskrunner_name in JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS; do
             eval "[ -z \\"\\${$taskrunner_name+set}\\" ] || {
@@ -5477,7 +5482,7 @@ record Installation(String name, String mainClass, List<String> jvmOptions, Stri
     /** In a crontab a percent sign ends the line, see crontab(5). */
     private static String crontabLine(Path launcher) throws TaskException {
         boolean root = System.getProperty("user.name").equals("root");
-        String counter = root ? "/var/lib/TASK.count" : Host.home().resolve("TASK.count").toString();
+        String counter = root ? "/var/lib/taskrunner/TASK.count" : Host.home().resolve("TASK.count").toString();
         return "*/5 * * * * " + Text.shellWords(List.of(launcher.toString(), "--quiet", "--lockfile",
             "/run/lock/TASK.lock", "--threshold", "3", "--counter-file", counter, "--", "CMD")).replace("%", "\\%");
     }

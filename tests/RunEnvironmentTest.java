@@ -98,6 +98,20 @@ class RunEnvironmentTest extends TaskTest {
             result.out());
     }
 
+    @Test
+    void theLauncherSaysThatTheWorkingDirectoryWasRemoved() throws IOException {
+        Program request = new Program(directory, launcher().toString(), "--command", task.mark()).with(task.options());
+        for (String back : List.of("", "mkdir ../gone; ")) {
+            request.underShell("mkdir gone; cd gone; rmdir ../gone; " + back + "\"$@\"; status=$?; cd ..; rm -rf gone;"
+                + " exit $status").run().exitedWith(126)
+                .errContains("taskrunner: the working directory was removed; cd to one that is there\n");
+        }
+        task.assertDidNotRun();
+        request.env("PWD", "/nowhere").run().exitedWith(0);
+        request.underShell("unset PWD; exec \"$@\"").run().exitedWith(0);
+        task.assertRan();
+    }
+
     /** The launcher as {@code install} writes it, without the archive. */
     private Path launcher() throws IOException {
         Path bin = directory.resolve("bin");
