@@ -277,7 +277,8 @@ final class TaskChaos implements AutoCloseable {
         public String toString() {
             return "request " + number + " for " + subject + ", " + fault + (meetsCommand ? " of the command" : "")
                 + " after " + delayMillis + " ms (" + pauseMillis + " ms), began " + begun + ", ended " + finished
-                + ", counted " + counted + ", " + String.join(" ", wrapper) + ": status " + result.status() + "\n" + result.program()
+                + ", counted " + counted + ", " + String.join(" ", wrapper) + ": status " + result.status() + "\n"
+                + result.program()
                 + (Files.exists(injections) ? "\ninjections: " + Program.read(injections) : "");
         }
     }
