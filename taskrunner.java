@@ -2789,16 +2789,27 @@ final class ProcessTree {
      * Sends SIGTERM to all, SIGKILL after the given time, until two looks in a row find none. The monitor is held
      * throughout: a second caller waits for the same end.
      *
-     * @return those that cannot be killed, or else those that may be of the run, which are not signalled
+     * @return those that cannot be killed, or seen for that long, or else those that may be of the run, which are not
+     *     signalled
      */
     synchronized List<ProcessId> terminate(Duration killAfter) {
         long killAt = System.nanoTime() + killAfter.toNanos();
         Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
         int known = 0;
         boolean gone = false;
+        long seen = System.nanoTime();
         while (true) {
             killing |= escalated || System.nanoTime() - killAt >= 0;
             List<ProcessId> alive = signalAll();
+            if (alive == null) {
+                alive = members.isEmpty() && root != null ? List.of(root) : List.copyOf(members.keySet());
+                if (killing && System.nanoTime() - Math.max(seen, killAt) > UNKILLABLE_NANOS) {
+                    escalated = true;
+                    return alive;
+                }
+            } else {
+                seen = System.nanoTime();
+            }
             List<ProcessId> untold = alive.isEmpty() && gone ? untold() : null;
             if (untold != null) {
                 return untold;
@@ -2880,7 +2891,11 @@ final class ProcessTree {
         return !alive.isEmpty();
     }
 
-    /** Signals who descends from the members, as parents alone tell, then looks for those that left the tree. */
+    /**
+     * Signals who descends from the members, as parents alone tell, then looks for those that left the tree.
+     *
+     * @return null when nothing can be seen now, as without a free file descriptor
+     */
     private List<ProcessId> signalAll() {
         try {
             Map<Long, Processes.Entry> all = Processes.all();
@@ -2900,7 +2915,7 @@ final class ProcessTree {
             signalAll(all);
             return alive;
         } catch (UncheckedIOException | OutOfMemoryError e) {
-            return List.copyOf(members.keySet()); // tried again at the next look
+            return null; // tried again at the next look
         }
     }
 
@@ -2999,12 +3014,21 @@ final class ProcessTree {
         StringBuilder which = new StringBuilder("cannot kill ");
         for (int i = 0; i < remaining.size() && i < Text.MAX_LIST; i++) {
             ProcessId id = remaining.get(i);
-            String why = !contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
-                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
-                : "it belongs to " + Processes.user(id) + ": EPERM";
-            which.append(i == 0 ? "" : ", ").append("pid ").append(id.pid()).append(" (").append(why).append(')');
+            which.append(i == 0 ? "" : ", ").append("pid ").append(id.pid()).append(" (").append(notKilled(id))
+                .append(')');
         }
         return which.toString();
+    }
+
+    private String notKilled(ProcessId id) {
+        try {
+            Processes.lives(id);
+            return !contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
+                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
+                : "it belongs to " + Processes.user(id) + ": EPERM";
+        } catch (UncheckedIOException e) {
+            return "it cannot be looked at: " + Text.reason(e.getCause());
+        }
     }
 
     static List<Long> pids(List<ProcessId> ids) {

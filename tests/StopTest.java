@@ -48,6 +48,21 @@ class StopTest extends TaskTest {
     }
 
     @Test
+    void aRunThatCannotBeLookedAtKeepsTheLock() {
+        // without an archive its jar is open already, from which it loads its classes
+        Running holder = task.hold(task.request(task.untilFinish(), "--kill-after", "0s").jvm("-Xshare:off"));
+        shell("prlimit --pid " + holder.pid() + " --nofile=3");
+        holder.signal("TERM");
+        holder.result().exitedWith(74).errContains(" (it cannot be looked at: ")
+            .errHasNo("Exception");
+        task.status().run().exitedWith(21).outContains(" is orphaned: ");
+        task.finishOrphan();
+        task.markingRequest().run().exitedWith(0).errContains("recovered stale lock");
+        task.assertRan();
+        task.assertFree();
+    }
+
+    @Test
     void whatIsStartedInOrderToEndIsNotSentSigterm() throws IOException {
         String cleanup = script("cleanup",
             "trap 'echo TERM >> got' TERM; sleep 1; (sleep 0.3; echo below >> got); echo cleaned >> got");
