@@ -427,6 +427,9 @@ final class Execution {
                     replaces = replace(attempt.lockState());
                     left = 0;
                 } else if (left <= 0 && pause == 0) {
+                    if (attempt.warning() != null) {
+                        log.warn("owner", attempt.warning());
+                    }
                     outcome = Outcome.contended(request, attempt.lockState(), attempt.count(), nested);
                     return false;
                 } else if (nested) {
@@ -1015,7 +1018,7 @@ interface TaskLock {
      *
      * @param lock null when it was not acquired
      * @param lockState what blocks the task; with a lock: the stale one that was recovered, or null
-     * @param warning what a person should know of the counter, or null
+     * @param warning what a person should know of the counter or of the lock file's owner, or null
      * @param retryMillis nothing was counted: try again after so long, however long the request waits; or 0
      */
     record Attempt(Held lock, LockState lockState, ContentionCounter.Count count, String warning, long retryMillis) {
@@ -1162,7 +1165,8 @@ final class LockFile implements TaskLock.Held {
                 gate.remove(path);
             } else if (found.lockState.kind() != LockState.Kind.STALE || !request.recoverStale) {
                 return new TaskLock.Attempt(null, found.lockState, count
-                    ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED, null, 0);
+                    ? counter.increment(isOverdue(request, found.lockState)) : ContentionCounter.NOT_COUNTED,
+                    othersTask(path), 0);
             } else {
                 counter.check();
                 if (!gate.isThere()) {
@@ -1173,6 +1177,13 @@ final class LockFile implements TaskLock.Held {
                 }
             }
         }
+    }
+
+    /** Says, when the lock file is another user's, that a task is to be one user's; else null. */
+    private static String othersTask(Path path) throws IOException {
+        FileStatus status = FileStatus.of(path);
+        return status == null || status.isOwn() ? null : "lock file " + path + " belongs to another user, "
+            + FileStatus.owner(path) + "; run the task as one user only, or choose another --lockfile";
     }
 
     private static boolean isOverdue(Request request, LockState lockState) {
@@ -1524,6 +1535,8 @@ final class LockFile implements TaskLock.Held {
 final class Gate implements AutoCloseable {
     /** How long a request waits to enter: nobody stays inside longer than milliseconds. */
     private static final int MAX_WAIT_SECONDS = 10;
+    /** How long while it is another user's, who is not to be there. */
+    private static final int MAX_WAIT_FOR_OTHERS_SECONDS = 1;
     private static final int MAX_BACKOFF_MILLIS = 8;
     /** File locks are the JVM's, not a thread's: only one thread may be at a gate, or open a lock file. */
     static final ReentrantLock THIS_JVM = new ReentrantLock();
@@ -1553,7 +1566,7 @@ final class Gate implements AutoCloseable {
     }
 
     /**
-     * Waits up to 10 s for the gate.
+     * Waits up to 10 s for the gate, 1 s for one of another user's.
      *
      * @param target the file that the gate is for, beside it
      * @param purpose what is not possible without it, for messages: {@code cannot create lock file L}
@@ -1563,7 +1576,7 @@ final class Gate implements AutoCloseable {
      */
     static Gate enter(Path target, String purpose, String content, Holder holder) throws TaskException, IOException {
         Path path = Task.gate(target);
-        long deadline = System.nanoTime() + Duration.ofSeconds(MAX_WAIT_SECONDS).toNanos();
+        long start = System.nanoTime();
         try {
             if (!THIS_JVM.tryLock(MAX_WAIT_SECONDS, TimeUnit.SECONDS)) {
                 throw stuck(path, purpose, "another execution in this process is inside");
@@ -1579,7 +1592,11 @@ final class Gate implements AutoCloseable {
                 if (gate != null) {
                     return gate;
                 }
-                if (System.nanoTime() > deadline) {
+                long seconds = (System.nanoTime() - start) / 1_000_000_000;
+                if (seconds >= MAX_WAIT_FOR_OTHERS_SECONDS) {
+                    checkOwner(path, purpose);
+                }
+                if (seconds >= MAX_WAIT_SECONDS) {
                     throw stuck(path, purpose, lockHolder(path));
                 }
                 if (!backoff.pause()) {
@@ -1684,11 +1701,18 @@ final class Gate implements AutoCloseable {
             + " s, which should take milliseconds: " + who, null);
     }
 
+    private static void checkOwner(Path path, String purpose) throws TaskException, IOException {
+        FileStatus status = FileStatus.of(path);
+        if (status != null && !status.isOwn()) {
+            throw TaskException.io(purpose + ": " + path + " belongs to another user, " + FileStatus.owner(path)
+                + "; run the task as one user only, or remove the file as its owner: rm " + path, null);
+        }
+    }
+
     /** Who has an fcntl lock on the file, as proc_locks(5) tells, for a message. */
     private static String lockHolder(Path path) {
         try {
-            FileStatus status = FileStatus.of(path);
-            String inode = ":" + status.inode() + " ";
+            String inode = ":" + FileStatus.of(path).inode() + " ";
             for (String line : Processes.read("/proc/locks").split("\n")) {
                 if (line.contains(inode)) {
                     String pid = line.strip().split(" +")[4];
@@ -1696,9 +1720,7 @@ final class Gate implements AutoCloseable {
                         + "; if it is stopped or stuck: kill " + pid;
                 }
             }
-            return status.isOwn() ? "nobody is to be found who holds it; try again" : "it belongs to "
-                + FileStatus.owner(path) + "; run the task as one user only, or remove the file as its owner: rm "
-                + path;
+            return "nobody is to be found who holds it; try again";
         } catch (IOException | RuntimeException e) {
             return "nobody is to be found who holds it; try again";
         }

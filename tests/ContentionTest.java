@@ -104,6 +104,18 @@ class ContentionTest extends TaskTest {
     }
 
     @Test
+    void aContentionWithAnotherUsersTaskSaysWhoseItIs() {
+        Running holder = task.hold();
+        shell("chmod 1777 .");
+        task.markingRequest().asNobody().run().exitedWith(0).errContains(" WARN ").errContains("lock file "
+            + task.lock + " belongs to another user, root; run the task as one user only")
+            .errContains("; contention 1,");
+        task.markingRequest().run().errHasNo("run the task as one user only");
+        task.finish(holder);
+        task.assertDidNotRun();
+    }
+
+    @Test
     void thresholdZeroNeverTouchesTheCounterFile() throws Exception {
         task.threshold = 0;
         Files.writeString(task.counter, "no counter");
