@@ -1459,7 +1459,11 @@ final class LockFile implements TaskLock.Held {
     @Override
     public void started(ProcessTree command) {
         append(Holder.commandText(command.command()));
-        append(holder.surroundingsText());
+        try {
+            append(holder.surroundingsText());
+        } catch (UncheckedIOException e) {
+            // without a free file descriptor the record says no more than after a crash here
+        }
     }
 
     private void append(String lines) {

@@ -48,6 +48,15 @@ class LockEvidenceTest extends TaskTest {
         task.finish(holder);
     }
 
+    @Test
+    void aCommandRunsOnWhenItsSurroundingsCannotBeRecorded() {
+        Path ancestor = Path.of("/proc", Long.toString(ProcessHandle.current().pid()), "stat");
+        task.markingRequest().under("strace", "-f", "-qq", "-o", "/dev/null", "-P", ancestor.toString(), "-e",
+            "inject=openat:error=EMFILE").run().exitedWith(0).errHasNo("Exception");
+        task.assertRan();
+        task.assertFree();
+    }
+
     // Containers
 
     @Test
