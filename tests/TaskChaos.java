@@ -32,7 +32,7 @@ final class TaskChaos implements AutoCloseable {
     private static final Pattern COUNTED = Pattern.compile("; contention (\\d+), threshold |"
         + " was busy for (\\d+) requests in a row ");
     private static final Pattern HOLDER = Pattern.compile("(?:held by|holder) pid (\\d+) ");
-    /** How each starts that the JVM says when it cannot start, for want of descriptors. */
+    /** How each starts that the JVM says when it cannot start, for want of descriptors or on an early signal. */
     private static final Pattern NO_JVM = Pattern.compile("(?m)^(?:Error: |Error occurred during initialization of )");
     /** What a command does; with the dying time of one that is stopped below --kill-after, and one beyond it. */
     private static final List<String> BODIES = List.of("true", "sleep 0.1", "sleep 0.3", "sleep 0.6", "sleep 1.5",
@@ -245,6 +245,12 @@ final class TaskChaos implements AutoCloseable {
             return requests.stream().anyMatch(each -> overlaps(each) && other.test(each));
         }
 
+        /** Whether the JVM did not get as far as to run the program. */
+        private boolean hasNoJvm() {
+            return result.status() == 1 && begun == 0 && (fault == Fault.DESCRIPTORS || fault.isStop())
+                && NO_JVM.matcher(result.out() + result.err()).find();
+        }
+
         /** What is wrong with it, or null. */
         String fault() {
             int status = result.status();
@@ -262,10 +268,11 @@ final class TaskChaos implements AutoCloseable {
                     && beside(other -> other.replaces);
                 case 137 -> fault == Fault.KILL || fault == Fault.KILL_BOTH || fault == Fault.KILL_COMMAND && begun == 1
                     || beside(other -> other.replaces);
-                case 1 -> begun == 0 && fault == Fault.DESCRIPTORS && NO_JVM.matcher(result.out() + err).find();
+                case 1 -> hasNoJvm();
                 default -> false;
             };
-            return !expected ? "unexpected status"
+            return hasNoJvm() ? null
+                : !expected ? "unexpected status"
                 : begun > 1 || finished > begun ? "the command ran more than once"
                 : counted > 0 && (begun > 0 || status != 0 && status != CONTENDED && status != 75 && status != 137)
                     ? "a contention that ran or failed"
