@@ -37,6 +37,9 @@ final class RepositoryException extends TaskException {
         while (root.getCause() != null) {
             root = root.getCause();
         }
+        if (root instanceof java.net.ConnectException) {
+            return Text.reason(root);
+        }
         // PostgreSQL's goes on with the place in our statement
         String reason = Text.reason(cause).split("\\\\n")[0];
         String rootReason = root instanceof java.net.UnknownHostException ? "unknown host " + root.getMessage()

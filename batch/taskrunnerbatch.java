@@ -89,9 +89,10 @@ public class taskrunnerbatch {
 
     private static final Command RUN = new Command(NAME, Options.RUN.purpose()
         + " Every request is kept in an audit repository.",
-        List.of(NAME + " --command CMD --lockfile FILE --threshold N --counter-file FILE [OPTION...]",
-            "       " + NAME + " restart | show | stop | abandon ID; history; report; purge; schema; status; install;"
-            + " uninstall"),
+        List.of(NAME + " OPTION... --command CMD", "       " + NAME + " OPTION... -- CMD ARG...",
+            "       " + NAME + " @FILE", "       " + NAME + " restart | show | stop | abandon ID",
+            "       " + NAME + " history | report | purge | schema [OPTION...]",
+            "       " + NAME + " status | unlock | completion | install | uninstall"),
         null, Options.with(Options.REQUEST, List.of(REPOSITORY,
             new Option("--fleet", "NAME", "Locking", FLEET_TASK + ", and --lockfile is this host's own"),
             new Option("--redact", "REGEX", AUDIT,
