@@ -74,6 +74,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
 import java.util.stream.Stream;
 
 import picocli.AutoComplete;
@@ -3563,10 +3565,9 @@ final class Processes {
      */
     static boolean signal(ProcessId id, boolean kill) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
-        if (handle.isPresent() && lives(id)) {
-            return (kill ? handle.get().destroyForcibly() : handle.get().destroy()) || !lives(id);
-        }
-        return true;
+        // without a free descriptor there is a process, but no handle
+        return !lives(id) || handle.isPresent()
+            && (kill ? handle.get().destroyForcibly() : handle.get().destroy()) || !lives(id);
     }
 
     /** Nobody needs to hear that a pipe's reader has gone, as {@code head} does. */
@@ -5693,6 +5694,25 @@ final class Training {
         taskrunner.run(request);
         taskrunner.run("status", "--lockfile", held);
         holder.releaseLock();
+        loadAll();
+    }
+
+    /**
+     * Loads what a run may need of the program's jar: with that in the archive a run never opens the jar, which may be
+     * gone, or no descriptor free, when a signal stops it. Help and reports would bring classes of libraries with them,
+     * and an AOT cache loads all that it has at each start.
+     */
+    static void loadAll() throws IOException, ClassNotFoundException {
+        try (JarFile jar = new JarFile(System.getProperty("java.class.path").split(File.pathSeparator)[0])) {
+            for (JarEntry entry : Collections.list(jar.entries())) {
+                String name = entry.getName();
+                if (name.endsWith(".class") && name.indexOf('/') < 0 && !name.startsWith("Picocli")
+                    && !name.startsWith("Documentation") && !name.startsWith("Report")) {
+                    Class.forName(name.substring(0, name.length() - ".class".length()), false,
+                        Training.class.getClassLoader());
+                }
+            }
+        }
     }
 
     private Training() {

@@ -418,12 +418,13 @@ final class Requester {
 
 /** What the start-up archive is trained with: a run and the reports. */
 final class BatchTraining {
-    public static void main(String[] args) {
+    public static void main(String[] args) throws Exception {
         String repository = "jdbc:sqlite:" + args[0] + "/executions.db";
         taskrunnerbatch.run("--command", "true", "--lockfile", args[0] + "/lock", "--threshold", "1", "--counter-file",
             args[0] + "/count", "--repository", repository);
         taskrunnerbatch.run("history", "--repository", repository);
         taskrunnerbatch.run("show", "1", "--repository", repository);
+        Training.loadAll();
     }
 
     private BatchTraining() {

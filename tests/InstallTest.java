@@ -209,4 +209,18 @@ class InstallTest {
         assertTrue(Files.exists(other.resolve("told")) && Files.exists(other.resolve("m.prom")));
         task.assertFree();
     }
+
+    @Test
+    void aSignalStopsARunThatHasNoFreeDescriptor(@TempDir Path other) throws IOException {
+        TestTask task = new TestTask(other);
+        Running run = task.hold(new Program(other, launcher.toString(), "--command", task.untilFinish(), "--kill-after",
+            "0s").with(task.options()));
+        Program.shell(other, "prlimit --pid " + run.pid() + " --nofile=3").run().exitedWith(0);
+        run.signal("TERM");
+        run.result().exitedWith(74).errContains(" (it cannot be looked at: ").errHasNo("Exception").errHasNo("Error");
+        task.finishOrphan();
+        task.markingRequest().run().exitedWith(0).errContains("recovered stale lock");
+        task.assertRan();
+        task.assertFree();
+    }
 }
