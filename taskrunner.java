@@ -6123,7 +6123,10 @@ final class Text {
         if (reason == null) {
             reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage().strip();
         }
-        // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25)
+        // ProcessBuilder: … error=7, Argument list too long (JDK 17); … error: 7 (Argument list too long) (JDK 25), and
+        // where its helper cannot start, five lines of what may be wrong with the JDK
+        int guesses = reason.indexOf("\nPossible reasons:");
+        reason = (guesses < 0 ? reason : reason.substring(0, guesses).strip()).replace(", error: 0 (none)", "");
         int error = errorAt(reason);
         int open = error < 0 ? -1 : Math.max(reason.indexOf(", ", error) + 1, reason.indexOf('(', error));
         reason = open <= 0 ? reason : reason.substring(open + 1, reason.endsWith(")") ? reason.length() - 1

@@ -99,17 +99,36 @@ class RunEnvironmentTest extends TaskTest {
     }
 
     @Test
+    void aCommandThatFindsTooFewDescriptorsIsToldInOneLine() {
+        boolean told = false;
+        for (int descriptors = 7; descriptors < 15; descriptors++) {
+            Result result = task.markingRequest().underShell("ulimit -n " + descriptors + "; exec \"$@\"").run();
+            if (result.status() == 126) {
+                result.errHasNo("JDK").errHasNo("Possible").errHasNo("\\n");
+                told |= result.err().contains(": too many open files; the lock was released\n");
+                task.assertDidNotRun();
+            }
+            task.assertFree();
+        }
+        assertTrue(told, "no command lacked descriptors");
+    }
+
+    @Test
     void theLauncherSaysThatTheWorkingDirectoryWasRemoved() throws IOException {
-        Program request = new Program(directory, launcher().toString(), "--command", task.mark()).with(task.options());
+        String launcher = launcher().toString();
         for (String back : List.of("", "mkdir ../gone; ")) {
-            request.underShell("mkdir gone; cd gone; rmdir ../gone; " + back + "\"$@\"; status=$?; cd ..; rm -rf gone;"
-                + " exit $status").run().exitedWith(126)
+            launched(launcher).underShell("mkdir gone; cd gone; rmdir ../gone; " + back + "\"$@\"; status=$?; cd ..;"
+                + " rm -rf gone; exit $status").run().exitedWith(126)
                 .errContains("taskrunner: the working directory was removed; cd to one that is there\n");
         }
         task.assertDidNotRun();
-        request.env("PWD", "/nowhere").run().exitedWith(0);
-        request.underShell("unset PWD; exec \"$@\"").run().exitedWith(0);
+        launched(launcher).env("PWD", "/nowhere").run().exitedWith(0);
+        launched(launcher).underShell("unset PWD; exec \"$@\"").run().exitedWith(0);
         task.assertRan();
+    }
+
+    private Program launched(String launcher) {
+        return new Program(directory, launcher, "--command", task.mark()).with(task.options());
     }
 
     /** The launcher as {@code install} writes it, without the archive. */
