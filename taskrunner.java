@@ -19,6 +19,7 @@
 import java.io.File;
 import java.io.FileDescriptor;
 import java.io.FileInputStream;
+import java.io.FileNotFoundException;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -1901,7 +1902,7 @@ final class LockedFile implements AutoCloseable {
      * Without /proc nothing happens.
      */
     void setPermissions(Set<PosixFilePermission> permissions) throws IOException {
-        String[] descriptors = new File("/proc/self/fd").list();
+        String[] descriptors = Processes.HAVE_PROC ? new File("/proc/self/fd").list() : null;
         // the newest first, but for the last: at least two are this file's, and one is that of the list itself
         for (int i = descriptors == null ? -1 : descriptors.length - 2; i >= 0; i--) {
             Path descriptor = Path.of("/proc/self/fd", descriptors[i]);
@@ -2414,9 +2415,9 @@ final class StaleCheck {
     static LockState held(Path path, Holder holder, FileStatus file, String note) {
         List<Long> alive = new ArrayList<>(2);
         try {
-            if (holder != null && isSameBoot(holder) && isSeenAlike(holder) && isOf(holder.process(), file)) {
+            if (holder != null && isSameBoot(holder) && isSeenAlike(holder) && isOf(holder.process(), path, file)) {
                 alive.add(holder.process().pid());
-                if (holder.command() != null && isOf(holder.command(), file)) {
+                if (holder.command() != null && isOf(holder.command(), path, file)) {
                     alive.add(holder.command().pid());
                 }
             }
@@ -2436,7 +2437,7 @@ final class StaleCheck {
             }
             boolean held = lockState.kind() == LockState.Kind.HELD;
             ProcessId root = held ? holder.process() : holder.command();
-            root = root != null && isOf(root, file) ? root : null;
+            root = root != null && isOf(root, lockState.path(), file) ? root : null;
             return held && root == null || !held && lockState.kind() != LockState.Kind.ORPHANED ? null
                 : new ProcessTree(root, holder, file.uid());
         } catch (IOException | UncheckedIOException e) {
@@ -2445,8 +2446,9 @@ final class StaleCheck {
     }
 
     /** Whether the process lives, as recorded, and belongs to the lock file's owner: else nobody is to kill it. */
-    private static boolean isOf(ProcessId id, FileStatus file) {
-        return id.pid() > 1 && Processes.lives(id) && Processes.uid(id.pid()) == file.uid();
+    private static boolean isOf(ProcessId id, Path path, FileStatus file) {
+        return id.pid() > 1 && Processes.lives(id) && (Processes.HAVE_PROC ? Processes.uid(id.pid()) == file.uid()
+            : Processes.user(id).equals(FileStatus.owner(path)));
     }
 
     private static boolean isSameBoot(Holder holder) {
@@ -2489,7 +2491,7 @@ final class StaleCheck {
             return stale(path, holder, file, null);
         }
         List<Long> pids = List.of(holder.command().pid());
-        return LockState.orphaned(path, holder, pids, pids);
+        return LockState.orphaned(path, holder, pids, isOf(holder.command(), path, file) ? pids : List.of());
     }
 
     private static LockState byProcesses(Path path, Holder holder, FileStatus file) throws IOException {
@@ -2499,7 +2501,7 @@ final class StaleCheck {
         if (!alive.isEmpty()) {
             List<Long> own = new ArrayList<>();
             for (ProcessId id : alive) {
-                if (isOf(id, file)) {
+                if (isOf(id, path, file)) {
                     own.add(id.pid());
                 }
             }
@@ -2716,8 +2718,6 @@ final class ProcessTree {
     /** How long after SIGKILL a process may take to go: one in uninterruptible sleep does not. */
     private static final long UNKILLABLE_NANOS = Duration.ofSeconds(5).toNanos();
     private static final int MAX_BACKOFF_MILLIS = 100;
-    /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
-    private static final int PID_HALF_RANGE = 16384;
     private static final int MAX_DEPTH = 1000;
     /** As many as before a lock file is judged to be in an unknown state. */
     private static final int MAX_LOOKS = 8;
@@ -2734,14 +2734,14 @@ final class ProcessTree {
     private boolean killing;
     /** The processes of the first look, all of which were there before any was signalled. */
     private Set<ProcessId> earlier;
-    /** The pid that was given last when the first look had been signalled. */
-    private long signalledPid;
+    /** The moment when the first look had been signalled. */
+    private long signalledAt;
 
     /** What a process has been sent. */
     private static final class Member {
         boolean signalled;
-        /** The pid that was given last before SIGTERM. */
-        long signalledPid;
+        /** The moment before SIGTERM. */
+        long signalledAt;
         /** Started in order to end. */
         boolean spared;
         /** The taskrunner below which it was seen, or null. */
@@ -2937,7 +2937,7 @@ final class ProcessTree {
             }
             signalAll(all);
             if (first) {
-                signalledPid = Processes.lastPid();
+                signalledAt = Processes.moment();
             }
             List<ProcessId> alive = alive(all, null);
             signalAll(all);
@@ -2981,7 +2981,7 @@ final class ProcessTree {
                 Processes.signal(process.id(), true);
             } else if (isDue(process, member, all)) {
                 member.signalled = true;
-                member.signalledPid = Processes.lastPid();
+                member.signalledAt = Processes.moment();
                 if (signalledGroup == 0 || process.group() != signalledGroup) {
                     Processes.signal(process.id(), false);
                 }
@@ -2997,8 +2997,8 @@ final class ProcessTree {
         Member parent = entry == null ? null : members.get(entry.id());
         if (!earlier.contains(process.id())) {
             // without a parent here it left the tree
-            member.spared = parent == null ? isLater(process, signalledPid)
-                : parent.spared || parent.signalled && isLater(process, parent.signalledPid);
+            member.spared = parent == null ? Processes.isLater(process.id(), signalledAt)
+                : parent.spared || parent.signalled && Processes.isLater(process.id(), parent.signalledAt);
         }
         if (member.nestedIn == null) {
             member.nestedIn = parent == null && !process.id().equals(root) ? strayFrom(process, all)
@@ -3029,12 +3029,6 @@ final class ProcessTree {
     private static boolean isAlive(ProcessId id, Map<Long, Processes.Entry> all) {
         Processes.Entry process = id == null ? null : all.get(id.pid());
         return process != null && process.id().equals(id) && !process.dead();
-    }
-
-    /** Whether the process, which is not old, was forked after the pid was given: pids are given in order. */
-    private static boolean isLater(Processes.Entry process, long pid) {
-        long distance = process.id().pid() - pid;
-        return pid > 0 && (distance > 0 && distance < PID_HALF_RANGE || distance < -PID_HALF_RANGE);
     }
 
     /** Why they could not be killed, in words. */
@@ -3141,13 +3135,15 @@ final class ProcessTree {
 }
 
 /**
- * What the operating system tells about processes: proc(5) on Linux, {@link ProcessHandle} elsewhere. A process's start
- * is field 22 of {@code /proc/PID/stat} (clock ticks since boot, which a step of the clock does not move), elsewhere
- * milliseconds since 1970.
+ * What the operating system tells about processes: proc(5) on Linux, {@link ProcessHandle} and ps(1) elsewhere. A
+ * process's start is field 22 of {@code /proc/PID/stat} (clock ticks since boot, which a step of the clock does not
+ * move), elsewhere milliseconds since 1970.
  */
 final class Processes {
     static final boolean WINDOWS = File.separatorChar == '\\';
-    static final boolean HAVE_PROC = new File("/proc/self/stat").exists();
+    /** Elsewhere what is at /proc, if anything, is another thing. */
+    static final boolean HAVE_PROC = System.getProperty("os.name").equals("Linux")
+        && new File("/proc/self/stat").exists();
     /** See {@link Installation}'s launcher. */
     static final String[] JAVA_VARIABLES = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"};
     private static final String RESTORE = """
@@ -3162,6 +3158,8 @@ final class Processes {
     private static final int MAX_READING_MILLIS = 1000;
     private static final int MAX_ANCESTORS = 64;
     private static final int MAX_CGROUP = 2000;
+    /** Half of the least pid_max (proc_sys_kernel(5)): pids that are further apart have wrapped around. */
+    private static final int PID_HALF_RANGE = 16384;
     /** Clock ticks in which the JDK's helper has long become the command: 3 s, since USER_HZ is 100. */
     private static final int HELPER_TICKS = 300;
     /** PF_KTHREAD of Linux's include/linux/sched.h. */
@@ -3195,7 +3193,7 @@ final class Processes {
     /** The working directory if it was removed, else null. One that was renamed, or cannot be reached, still serves. */
     static String removedWorkingDirectory() {
         String path = System.getProperty("user.dir");
-        if (!Arguments.isEncodable(path) || new File(path).isDirectory()) {
+        if (!Arguments.isEncodable(path) || new File(path).isDirectory() || !HAVE_PROC) {
             return null;
         }
         try {
@@ -3213,11 +3211,16 @@ final class Processes {
                 break;
             }
         }
-        return self().pid() == 1 ? Init.start(builder) : builder.start();
+        return self().pid() == 1 && HAVE_PROC ? Init.start(builder) : builder.start();
     }
 
     /** Who owns the process. */
     static String user(ProcessId id) {
+        if (!HAVE_PROC) {
+            Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
+            Optional<String> user = handle.isPresent() ? handle.get().info().user() : Optional.empty();
+            return user.isPresent() ? user.get() : "an unknown user";
+        }
         try {
             return Files.getOwner(Path.of("/proc", Long.toString(id.pid()))).getName();
         } catch (IOException e) {
@@ -3249,10 +3252,13 @@ final class Processes {
 
     /** Lets ps(1), and a taskrunner around this one, see what this process is. */
     static void nameSelf() {
+        if (!HAVE_PROC) {
+            return;
+        }
         try (OutputStream name = new FileOutputStream("/proc/self/comm")) {
             name.write(NAME.getBytes(StandardCharsets.UTF_8));
         } catch (IOException e) {
-            // not on this system; then a taskrunner around this one signals the processes of both
+            // then a taskrunner around this one signals the processes of both
         }
     }
 
@@ -3268,14 +3274,26 @@ final class Processes {
         }
     }
 
-    /** The pid that was given last, or 0 when it is not known: the last field of proc_loadavg(5). */
-    static long lastPid() {
+    /** The pid that was given last (proc_loadavg(5)'s last field), 0 when it is not known; without /proc the time. */
+    static long moment() {
+        if (!HAVE_PROC) {
+            return System.currentTimeMillis();
+        }
         try {
             String averages = read("/proc/loadavg").strip();
             return Long.parseLong(averages.substring(averages.lastIndexOf(' ') + 1));
         } catch (IOException | NumberFormatException e) {
             return 0;
         }
+    }
+
+    /** Whether a process that is not old was forked after the {@link #moment}: pids are given in order. */
+    static boolean isLater(ProcessId id, long moment) {
+        if (!HAVE_PROC) {
+            return id.start() >= moment;
+        }
+        long distance = id.pid() - moment;
+        return moment > 0 && (distance > 0 && distance < PID_HALF_RANGE || distance < -PID_HALF_RANGE);
     }
 
     /**
@@ -3316,11 +3334,35 @@ final class Processes {
             parent.isPresent() ? parent.get().pid() : 0, 0, 0, -1, !handle.isAlive(), "");
     }
 
+    /** The zombies, by ps(1): a ProcessHandle is alive until it is waited for. @param which ps's options for it */
+    private static Set<Long> zombies(String... which) {
+        Set<Long> zombies = new HashSet<>();
+        try {
+            Process ps = new ProcessBuilder(Options.with(List.of("/bin/ps", "-o", "pid=", "-o", "stat="),
+                List.of(which))).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            String table = new String(ps.getInputStream().readAllBytes(), StandardCharsets.ISO_8859_1);
+            for (String line : table.split("\n")) {
+                String[] words = line.strip().split(" +");
+                if (words.length == 2 && words[1].startsWith("Z")) {
+                    zombies.add(Long.parseLong(words[0]));
+                }
+            }
+        } catch (IOException | NumberFormatException | OutOfMemoryError e) {
+            // then they count as alive
+        }
+        return zombies;
+    }
+
     static boolean lives(ProcessId id) {
         if (HAVE_PROC) {
             Entry entry = stat(Long.toString(id.pid()));
             return entry != null && !entry.dead() && entry.id().equals(id);
         }
+        return isThere(id) && zombies("-p", Long.toString(id.pid())).isEmpty();
+    }
+
+    /** Whether it lives or is a zombie. */
+    private static boolean isThere(ProcessId id) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
         return handle.isPresent() && handle.get().isAlive() && entry(handle.get()).id().equals(id);
     }
@@ -3345,6 +3387,10 @@ final class Processes {
             for (java.util.Iterator<ProcessHandle> i = ProcessHandle.allProcesses().iterator(); i.hasNext();) {
                 Entry entry = entry(i.next());
                 all.put(entry.id().pid(), entry);
+            }
+            // only now, since a pid of before may be another process's by now
+            for (long pid : zombies("-A")) {
+                all.remove(pid);
             }
         }
         return all;
@@ -3566,14 +3612,14 @@ final class Processes {
     static boolean signal(ProcessId id, boolean kill) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
         // without a free descriptor there is a process, but no handle
-        return !lives(id) || handle.isPresent()
+        return !(HAVE_PROC ? lives(id) : isThere(id)) || handle.isPresent()
             && (kill ? handle.get().destroyForcibly() : handle.get().destroy()) || !lives(id);
     }
 
     /** Nobody needs to hear that a pipe's reader has gone, as {@code head} does. */
     static boolean stdoutIsPipe() {
         try {
-            return Files.readSymbolicLink(Path.of("/proc/self/fd/1")).toString().startsWith("pipe:");
+            return HAVE_PROC && Files.readSymbolicLink(Path.of("/proc/self/fd/1")).toString().startsWith("pipe:");
         } catch (IOException e) {
             return false;
         }
@@ -3585,7 +3631,9 @@ final class Processes {
      */
     static boolean stdinIsClosed() {
         try {
-            return HAVE_PROC && Files.readSymbolicLink(Path.of("/proc/self/fd/0")).endsWith("lib/modules");
+            return HAVE_PROC ? Files.readSymbolicLink(Path.of("/proc/self/fd/0")).endsWith("lib/modules")
+                : !WINDOWS && new FileInputStream(FileDescriptor.in).getChannel().size()
+                    == Files.size(Path.of(System.getProperty("java.home"), "lib", "modules"));
         } catch (IOException e) {
             return true;
         }
@@ -3607,8 +3655,11 @@ final class Processes {
         }
     }
 
-    /** Latin-1, so that every byte stays apart. */
+    /** A file of proc(5) or sysfs(5), in Latin-1, so that every byte stays apart. */
     static String read(String file) throws IOException {
+        if (!HAVE_PROC) {
+            throw new FileNotFoundException(file);
+        }
         try (FileInputStream in = new FileInputStream(file)) {
             return new String(in.readAllBytes(), StandardCharsets.ISO_8859_1);
         }
@@ -3683,7 +3734,7 @@ final class Init {
 final class Host {
     private static final String BOOT_ID = firstLine("/proc/sys/kernel/random/boot_id", "");
     private static final String STATUS = firstLine("/proc/self/status", "");
-    private static final int UID = STATUS.isEmpty() ? homeOwner() : (int) number(STATUS, "Uid", 1);
+    private static final int UID = STATUS.isEmpty() ? uidOfSystem() : (int) number(STATUS, "Uid", 1);
     /** This process's pid in each namespace from that of /proc to its own, a tab before each. */
     private static final String PIDS = line(STATUS, "NSpid");
     private static final String STAT = "/proc/stat";
@@ -3713,10 +3764,11 @@ final class Host {
         return UID;
     }
 
-    private static int homeOwner() {
+    /** The real user, by getuid(2). */
+    private static int uidOfSystem() {
         try {
-            return (int) Files.getAttribute(Path.of(System.getProperty("user.home")), "unix:uid");
-        } catch (IOException | RuntimeException e) {
+            return (int) new com.sun.security.auth.module.UnixSystem().getUid();
+        } catch (LinkageError e) {
             return -1;
         }
     }
@@ -3957,7 +4009,7 @@ final class Log {
     /** Whether stderr is the journal, which has times and priorities of its own: systemd.exec(5), JOURNAL_STREAM. */
     private static boolean stderrIsJournal() {
         String stream = System.getenv("JOURNAL_STREAM");
-        if (stream == null) {
+        if (stream == null || !Processes.HAVE_PROC) {
             return false;
         }
         try {
@@ -5878,8 +5930,11 @@ final class StandardStream extends OutputStream {
 
     /** Opens what of 0 to 2 is closed ({@code 2>&-}), or the next file, a lock file perhaps, would get that number. */
     static void occupyClosed() {
-        for (int i = 0; i <= 2 && Processes.HAVE_PROC; i++) {
-            if (!new File("/proc/self/fd/" + i).exists()) {
+        for (FileChannel each : new FileChannel[] {new FileInputStream(FileDescriptor.in).getChannel(),
+            new FileOutputStream(FileDescriptor.out).getChannel(), ERR.channel}) {
+            try {
+                each.size();
+            } catch (IOException closed) {
                 try {
                     OCCUPIED.add(new FileOutputStream("/dev/null"));
                 } catch (IOException e) {
