@@ -22,7 +22,7 @@ import org.junit.jupiter.api.Test;
 class ContentionTest extends TaskTest {
     private static final String SHELL = "/bin/sh -c cd ";
 
-    @Test
+    @AlsoWithoutProc
     void oneOf12RequestsRuns() {
         assertOneRunsAndTheOthersAreCounted(12);
     }
@@ -32,7 +32,7 @@ class ContentionTest extends TaskTest {
         assertOneRunsAndTheOthersAreCounted(30);
     }
 
-    @Test
+    @AlsoWithoutProc
     void oneOf12RequestsRecoversAStaleLock() {
         leaveAStaleLock();
         List<Result> results = assertOneRunsAndTheOthersAreCounted(12);
@@ -87,7 +87,7 @@ class ContentionTest extends TaskTest {
         return results;
     }
 
-    @Test
+    @AlsoWithoutProc
     void contentionBeyondTheThresholdIsReported() {
         Running holder = task.hold();
         for (int round = 0; round < 2; round++) {
@@ -132,7 +132,7 @@ class ContentionTest extends TaskTest {
         assertFalse(Files.exists(task.counter));
     }
 
-    @Test
+    @AlsoWithoutProc
     void waitingRequestRunsWhenTheLockIsReleased() {
         Running holder = task.hold();
         Running waiting = task.markingRequest("--wait", "30s").start();

@@ -12,7 +12,7 @@ class ExitStatusTest extends TaskTest {
     private static final String LOCK_BECOMES_DIRECTORY =
         "rm \"$TASKRUNNER_LOCKFILE\"; mkdir \"$TASKRUNNER_LOCKFILE\"; ";
 
-    @Test
+    @AlsoWithoutProc
     void commandsOwnStatusIsUnchanged() {
         for (int status : new int[] {0, 1, 2, 64, 75, 124, 127, 200, 255}) {
             task.request("exit " + status).run().exitedWith(status)
@@ -79,7 +79,7 @@ class ExitStatusTest extends TaskTest {
         assertTrue(Files.isDirectory(task.lock));
     }
 
-    @Test
+    @AlsoWithoutProc
     void timedOutIs124() {
         task.request("exec sleep 100", "--timeout", "PT0.3S").run().exitedWith(124)
             .errContains("command timed out after 0.300s (--timeout) and was terminated: exec sleep");

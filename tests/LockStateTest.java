@@ -27,7 +27,7 @@ class LockStateTest extends TaskTest {
         assertFalse(Files.exists(task.gate));
     }
 
-    @Test
+    @AlsoWithoutProc
     void heldWhileTheHolderLives() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by pid " + holder.pid() + " (root@");
@@ -37,7 +37,7 @@ class LockStateTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void copyOfALiveLockIsHeldWithoutItsFcntlLock() throws Exception {
         Running holder = task.hold();
         shell("cp task.lock copy && mv copy task.lock");
@@ -49,7 +49,7 @@ class LockStateTest extends TaskTest {
         assertRecovers("holder pid " + holder.pid() + " ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void orphanedWhileTheCommandOfAKilledHolderLives() throws Exception {
         Running holder = task.hold();
         kill(holder);
@@ -92,7 +92,7 @@ class LockStateTest extends TaskTest {
         assertRecovers("holder pid " + holder.pid() + " ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void staleLockIsRecoveredWithAWarning() throws Exception {
         Running holder = task.hold();
         assertContention(" is held by ");
@@ -131,7 +131,7 @@ class LockStateTest extends TaskTest {
         task.finishOrphan();
     }
 
-    @Test
+    @AlsoWithoutProc
     void lockOfAnotherHostIsUnknown() throws Exception {
         killAll(task.hold());
         edit("boot", "00000000-0000-4000-8000-000000000000");
@@ -189,7 +189,7 @@ class LockStateTest extends TaskTest {
         assertRecovers(task.markingRequest().with("--wait", "30s"), "holder pid ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void rootDoesNotRecoverAnotherUsersStaleLock() throws Exception {
         task.threshold = 0;
         killAll(task.hold(task.request(task.untilFinish()).asNobody()));
@@ -200,7 +200,7 @@ class LockStateTest extends TaskTest {
         assertStatus(BLOCKED, "unknown", state);
     }
 
-    @Test
+    @AlsoWithoutProc
     void rootsLockIsHeldForAnotherUser() throws Exception {
         Running holder = task.hold();
         assertEquals("rw-r--r--", PosixFilePermissions.toString(Files.getPosixFilePermissions(task.lock)));
@@ -277,7 +277,7 @@ class LockStateTest extends TaskTest {
         }
     }
 
-    @Test
+    @AlsoWithoutProc
     void leftoverTmpDoesNotBlockRecovery() throws Exception {
         Running holder = task.hold();
         killAll(holder);
@@ -285,7 +285,7 @@ class LockStateTest extends TaskTest {
         assertRecovers("holder pid " + holder.pid() + " ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void recoveredAfterACrashBetweenLinkAndUnlink() throws Exception {
         killAll(task.hold());
         Files.createLink(task.gate, task.lock);
@@ -383,14 +383,14 @@ class LockStateTest extends TaskTest {
         assertRecovers("holder pid " + here + " ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void reusedPidIsNotTheCommand() throws Exception {
         killAll(task.hold());
         edit("command-pid", Long.toString(ProcessHandle.current().pid()));
         assertRecovers("holder pid ");
     }
 
-    @Test
+    @AlsoWithoutProc
     void zombiesAreDead() throws Exception {
         // The shell becomes a tail that never waits for the holder it started, so that this stays a zombie.
         Running parent = Program.shell(directory, task.request(task.untilFinish()).shellCommand()

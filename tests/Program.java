@@ -44,7 +44,8 @@ final class Program {
 
     /** A main class of this project, in a JVM with the script's own options. */
     static Program java(Path directory, String mainClass, String... arguments) {
-        return plainJava(directory, mainClass, arguments).jvm(TestArchive.options());
+        return plainJava(directory, mainClass, arguments).jvm(TestArchive.options())
+            .jvm(AlsoWithoutProc.Twice.jvmOptions());
     }
 
     /** The same without a start-up archive. */

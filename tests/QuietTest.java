@@ -21,7 +21,7 @@ class QuietTest extends TaskTest {
         assertNothingBuffered();
     }
 
-    @Test
+    @AlsoWithoutProc
     void printsAllInOrderOnStderrOtherwise() {
         String steps = "echo 1; echo 2 >&2; printf 3; echo 4 >&2; ";
         assertShown(task.request(steps + "exit 3", "--quiet").run().exitedWith(3), "ERROR taskrunner[",

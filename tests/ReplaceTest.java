@@ -9,7 +9,7 @@ import org.junit.jupiter.api.Test;
 
 /** {@code --replace}: the holder's run is terminated, then the request runs. */
 class ReplaceTest extends TaskTest {
-    @Test
+    @AlsoWithoutProc
     void theHoldersRunIsTerminatedAndSaysByWhom() {
         Running holder = task.hold();
         Running other = task.markingRequest("--replace").start();
@@ -30,7 +30,7 @@ class ReplaceTest extends TaskTest {
         holder.result().exitedWith(143);
     }
 
-    @Test
+    @AlsoWithoutProc
     void anOrphanIsTerminatedToo() {
         Running holder = task.hold();
         holder.kill();
@@ -42,7 +42,7 @@ class ReplaceTest extends TaskTest {
         assertEquals(List.of(), Program.processesOf(directory));
     }
 
-    @Test
+    @AlsoWithoutProc
     void aHolderThatDoesNotAnswerIsKilledWithItsRun() {
         Running holder = task.hold();
         holder.signal("STOP");
@@ -68,7 +68,7 @@ class ReplaceTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void whoeverComesLastRuns() {
         Running first = task.hold();
         Running second = task.request("echo second; sleep 100", "--replace").start();

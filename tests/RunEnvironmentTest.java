@@ -27,7 +27,7 @@ class RunEnvironmentTest extends TaskTest {
         assertTrue(lines[20_001].contains("command failed with status 3"), lines[20_001]);
     }
 
-    @Test
+    @AlsoWithoutProc
     void closedAndFullStreamsChangeNothingElse() {
         for (String streams : List.of("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-",
             ">/dev/full", "2>/dev/full")) {

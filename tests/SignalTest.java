@@ -44,7 +44,7 @@ class SignalTest extends TaskTest {
         }
     }
 
-    @Test
+    @AlsoWithoutProc
     void commandMayCleanUp() throws IOException {
         Running running = task.start(task.request("trap 'echo cleaned up; exit 0' TERM; " + task.markStart()
             + "; while :; do sleep 0.05; done"));
@@ -53,7 +53,7 @@ class SignalTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void ignoringTermIsKilledAfterKillAfter() throws IOException {
         String stubborn = "trap '' TERM; " + sleep + " & setsid " + sleep
             + " & " + task.markStart() + "; while :; do sleep 0.1; done; : " + mark;
@@ -66,6 +66,10 @@ class SignalTest extends TaskTest {
             .errContains("command timed out after 1s (--timeout)");
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
+    }
+
+    @Test
+    void wholeTreeIsTerminatedAfterATimeout() {
         task.request(tree(), "--timeout", "1", "--kill-after", "1h").run().exitedWith(124);
         assertEquals(List.of(), Program.processesWith(mark));
         task.assertFree();
@@ -85,7 +89,7 @@ class SignalTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void secondSignalKillsAtOnce() throws IOException {
         Running running = task.start(task.request("trap '' TERM; " + task.markStart()
             + "; while :; do sleep 0.1; done; : "
@@ -99,7 +103,7 @@ class SignalTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void signalStopsAWaitingRequest() {
         Running holder = task.hold();
         Running waiting = task.markingRequest("--wait", "1h", "--verbose").start();
@@ -150,7 +154,7 @@ class SignalTest extends TaskTest {
         task.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void nestedRunIsTerminatedWithTheOuterOne() throws IOException {
         TestTask inner = new TestTask(Files.createDirectory(directory.resolve("inner")));
         Files.createDirectories(inner.directory.resolve("tmp"));
@@ -163,7 +167,7 @@ class SignalTest extends TaskTest {
         inner.assertFree();
     }
 
-    @Test
+    @AlsoWithoutProc
     void lockStaysWhileAProcessCannotBeKilled() throws IOException {
         assertUnkillable(task.request(unkillable(), "--timeout", "2", "--kill-after", "1").asNobody().start());
     }

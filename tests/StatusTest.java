@@ -7,11 +7,9 @@ import java.nio.file.Files;
 import java.util.List;
 import java.util.Map;
 
-import org.junit.jupiter.api.Test;
-
 /** {@code taskrunner status}. */
 class StatusTest extends TaskTest {
-    @Test
+    @AlsoWithoutProc
     void stateHolderAndCounter() throws IOException {
         String[] counter = {"--threshold", "2", "--counter-file", task.counter.toString()};
         task.status().run().exitedWith(0).outIs("lock " + task.lock + " is free\n").errIs("");

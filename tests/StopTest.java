@@ -73,7 +73,7 @@ class StopTest extends TaskTest {
         assertGone();
     }
 
-    @Test
+    @AlsoWithoutProc
     void whatIsStartedInOrderToEndIsKilledWithTheRest() throws IOException {
         Running running = task.start(task.request("trap 'sleep 300' TERM; touch started; " + LOOP, "--kill-after",
             "1"));
@@ -93,7 +93,7 @@ class StopTest extends TaskTest {
         assertGone();
     }
 
-    @Test
+    @AlsoWithoutProc
     void eachProcessIsSignalledOnce() throws IOException {
         String child = script("child", note("TERM") + "touch started; " + untilGot("TERM"));
         Running running = task.start(task.request("trap : TERM; setsid " + child + " & wait; wait"));
@@ -236,7 +236,7 @@ class StopTest extends TaskTest {
         task.request("no-such-command").run().exitedWith(127).errContains("command failed with status 127 (not found)");
     }
 
-    @Test
+    @AlsoWithoutProc
     void aRequestInsideTheRunThatHoldsTheLockDoesNotWaitForItself() {
         String nested = task.request("true", "--wait", "1h").shellCommand();
         task.request("env " + nested + "; echo inner $?").run().exitedWith(0).outIs("inner 0\n")

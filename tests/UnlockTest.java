@@ -13,7 +13,7 @@ class UnlockTest extends TaskTest {
         return taskrunner("unlock", "--lockfile", task.lock.toString()).run();
     }
 
-    @Test
+    @AlsoWithoutProc
     void aHeldOrOrphanedLockStays() {
         Running holder = task.hold();
         unlock().exitedWith(20).outIs("").errContains("taskrunner: not removed: lock " + task.lock + " is held by pid "

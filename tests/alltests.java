@@ -19,6 +19,7 @@
 //SOURCES TestPostgres.java
 //SOURCES JsonText.java
 //SOURCES Concurrent.java
+//SOURCES AlsoWithoutProc.java
 //SOURCES *Test.java
 //JAVA_OPTIONS -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 
