@@ -3334,23 +3334,28 @@ final class Processes {
             parent.isPresent() ? parent.get().pid() : 0, 0, 0, -1, !handle.isAlive(), "");
     }
 
-    /** The zombies, by ps(1): a ProcessHandle is alive until it is waited for. @param which ps's options for it */
-    private static Set<Long> zombies(String... which) {
-        Set<Long> zombies = new HashSet<>();
+    /**
+     * Those that ps(1) shows and that are no zombies, which a ProcessHandle takes for alive until they are waited for.
+     *
+     * @param which ps's options, so that this process is among them
+     * @return null when ps cannot tell
+     */
+    private static Set<Long> running(String... which) {
+        Set<Long> running = new HashSet<>();
         try {
             Process ps = new ProcessBuilder(Options.with(List.of("/bin/ps", "-o", "pid=", "-o", "stat="),
                 List.of(which))).redirectError(ProcessBuilder.Redirect.DISCARD).start();
             String table = new String(ps.getInputStream().readAllBytes(), StandardCharsets.ISO_8859_1);
             for (String line : table.split("\n")) {
                 String[] words = line.strip().split(" +");
-                if (words.length == 2 && words[1].startsWith("Z")) {
-                    zombies.add(Long.parseLong(words[0]));
+                if (words.length == 2 && !words[1].startsWith("Z")) {
+                    running.add(Long.parseLong(words[0]));
                 }
             }
         } catch (IOException | NumberFormatException | OutOfMemoryError e) {
-            // then they count as alive
+            return null;
         }
-        return zombies;
+        return running.contains(self().pid()) ? running : null;
     }
 
     static boolean lives(ProcessId id) {
@@ -3358,7 +3363,11 @@ final class Processes {
             Entry entry = stat(Long.toString(id.pid()));
             return entry != null && !entry.dead() && entry.id().equals(id);
         }
-        return isThere(id) && zombies("-p", Long.toString(id.pid())).isEmpty();
+        if (!isThere(id)) {
+            return false;
+        }
+        Set<Long> running = running("-p", id.pid() + "," + self().pid());
+        return running == null || running.contains(id.pid());
     }
 
     /** Whether it lives or is a zombie. */
@@ -3388,9 +3397,9 @@ final class Processes {
                 Entry entry = entry(i.next());
                 all.put(entry.id().pid(), entry);
             }
-            // only now, since a pid of before may be another process's by now
-            for (long pid : zombies("-A")) {
-                all.remove(pid);
+            Set<Long> running = running("-A");
+            if (running != null) {
+                all.keySet().retainAll(running);
             }
         }
         return all;

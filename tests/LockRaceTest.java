@@ -343,7 +343,8 @@ class LockRaceTest extends TaskTest {
     void anotherUsersGateIsNeverAdopted() throws Exception {
         Files.createFile(task.gate);
         shell("chown nobody task.lock.tmp");
-        task.markingRequest().run().exitedWith(74).errContains("belongs to another user, nobody").errContains("rm " + task.gate);
+        task.markingRequest().run().exitedWith(74).errContains("belongs to another user, nobody")
+            .errContains("rm " + task.gate);
         task.assertDidNotRun();
         assertEquals("nobody", Files.getOwner(task.gate).getName());
     }
