@@ -1,3 +1,4 @@
+import java.lang.reflect.Field;
 import java.net.URL;
 import java.security.ProtectionDomain;
 import java.util.ArrayList;
@@ -8,6 +9,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 
 import jakarta.batch.operations.BatchRuntimeException;
+import jakarta.enterprise.context.Dependent;
 import jakarta.enterprise.context.spi.Context;
 import jakarta.enterprise.inject.spi.Bean;
 import jakarta.enterprise.inject.spi.BeanManager;
@@ -46,7 +48,19 @@ final class Beans extends AbstractArtifactFactory {
         }, "beans");
         thread.setDaemon(true);
         thread.start();
+        readAnnotations(artifacts);
         return beans;
+    }
+
+    /** The JDK keeps them: 15 ms which Weld, for which the job waits in the end, then need not take. */
+    private static void readAnnotations(List<Class<?>> artifacts) {
+        Dependent.class.getAnnotations();
+        for (Class<?> artifact : artifacts) {
+            artifact.getAnnotations();
+            for (Field field : artifact.getDeclaredFields()) {
+                field.getAnnotations();
+            }
+        }
     }
 
     private static BeanManager boot(List<Class<?>> artifacts) {

@@ -3,6 +3,8 @@ import java.util.Date;
 import java.util.List;
 import java.util.Properties;
 
+import javax.xml.stream.XMLInputFactory;
+
 import jakarta.batch.operations.JobOperator;
 import jakarta.batch.runtime.StepExecution;
 import jakarta.transaction.TransactionManager;
@@ -40,6 +42,8 @@ final class JobRunner {
 
     /** Runs the job to its end. */
     void run(String runId) {
+        // else JAXP looks for another one in each jar
+        System.setProperty(XMLInputFactory.class.getName(), XMLInputFactory.newDefaultFactory().getClass().getName());
         operator = JobOperatorContext.create(new Environment()).getJobOperator();
         Properties parameters = new Properties();
         parameters.setProperty(RUN, runId);
