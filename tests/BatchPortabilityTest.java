@@ -26,7 +26,7 @@ import jakarta.inject.Named;
 import org.junit.jupiter.api.Test;
 import org.xml.sax.SAXException;
 
-/** The job is standard Jakarta Batch: valid, and it runs unchanged on another runtime, Apache BatchEE. */
+/** The job is standard Jakarta Batch: valid, and it runs unchanged on other runtimes, Apache BatchEE and jbatch. */
 class BatchPortabilityTest extends TaskTest {
     private static final String JOB = "META-INF/batch-jobs/taskrunner.xml";
 
@@ -44,9 +44,25 @@ class BatchPortabilityTest extends TaskTest {
 
     @Test
     void jobRunsOnApacheBatchEe() throws Exception {
+        assertRunsOn("batchee", "org.apache.batchee.", Map.of("batchee.properties", "PersistenceManagerService="
+            + "org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n"));
+    }
+
+    @Test
+    void jobRunsOnJbatch() throws Exception {
+        String services = "com.ibm.jbatch.container.services.impl.";
+        assertRunsOn("jbatch", "com.ibm.jbatch.", Map.of("META-INF/services/batch-services.properties",
+            "J2SE_MODE=true\nCONTAINER_ARTIFACT_FACTORY_SERVICE=" + services + "DelegatingBatchArtifactFactoryImpl\n"
+            + "BATCH_THREADPOOL_SERVICE=" + services + "GrowableThreadPoolServiceImpl\n",
+            "META-INF/services/batch-config.properties", "J2SE_MODE=true\nJDBC_DRIVER=org.apache.derby.jdbc."
+            + "EmbeddedDriver\nJDBC_URL=jdbc:derby:memory:jobs;create=true\n"));
+    }
+
+    /** @param runtime the script that knows its class path @param configuration its files by their names */
+    private void assertRunsOn(String runtime, String prefix, Map<String, String> configuration) throws Exception {
         TestTask held = new TestTask(Files.createDirectories(directory.resolve("held")));
         Running holder = held.hold();
-        Result result = onBatchEe(task.lock, held.lock);
+        Result result = on(runtime, prefix, configuration, task.lock, held.lock);
         held.finish();
         holder.result().exitedWith(0);
         String acquired = " acquireLock=ACQUIRED resetCounter=RESET";
@@ -69,59 +85,65 @@ class BatchPortabilityTest extends TaskTest {
     }
 
     /** The artifacts by name for a runtime without CDI, and no database of its own. */
-    private Result onBatchEe(Path... locks) throws Exception {
+    private Result on(String runtime, String prefix, Map<String, String> configuration, Path... locks)
+        throws Exception {
         StringBuilder artifacts =
             new StringBuilder("<batch-artifacts xmlns=\"https://jakarta.ee/xml/ns/jakartaee\" version=\"2.0\">\n");
         for (Class<?> artifact : Workflow.ARTIFACTS) {
             artifacts.append("<ref id=\"" + artifact.getAnnotation(Named.class).value() + "\" class=\""
                 + artifact.getName() + "\"/>\n");
         }
-        Path resources = Files.createDirectories(directory.resolve("resources/META-INF")).getParent();
+        Path resources = Files.createDirectories(directory.resolve("resources/META-INF/services")).getParent()
+            .getParent();
         Files.writeString(resources.resolve("META-INF/batch.xml"), artifacts + "</batch-artifacts>\n");
-        Files.writeString(resources.resolve("batchee.properties"), "PersistenceManagerService="
-            + "org.apache.batchee.container.services.persistence.MemoryPersistenceManagerService\n");
+        for (Map.Entry<String, String> file : configuration.entrySet()) {
+            Files.writeString(resources.resolve(file.getKey()), file.getValue());
+        }
         Path classes = Path.of(taskrunnerbatch.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        String batchEe = Program.script(directory, "batchee.java").out().strip();
-        assertTrue(!batchEe.contains("jberet") && batchEe.contains("batchee-jbatch"), batchEe);
+        String libraries = Program.script(directory, runtime + ".java").out().strip();
+        assertTrue(!libraries.contains("jberet") && libraries.contains("jbatch"), libraries);
         return new Program(directory, Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
-            String.join(File.pathSeparator, resources.toString(), classes.toString(), batchEe),
-            OnBatchEe.class.getName(),
-            directory.toString()).with(Stream.of(locks).map(Path::toString).toArray(String[]::new)).with(task.mark())
-            .run().exitedWith(0);
+            String.join(File.pathSeparator, resources.toString(), classes.toString(), libraries),
+            OnAnotherRuntime.class.getName(), prefix, directory.toString())
+            .with(Stream.of(locks).map(Path::toString).toArray(String[]::new)).with(task.mark()).run().exitedWith(0);
     }
 
     /** The child process: no class of JBeret or Weld is on its class path. */
-    static final class OnBatchEe {
+    static final class OnAnotherRuntime {
         public static void main(String[] args) throws Exception {
-            Path directory = Path.of(args[0]);
             JobOperator operator = BatchRuntime.getJobOperator();
-            if (!operator.getClass().getName().startsWith("org.apache.batchee.")) {
-                throw new IllegalStateException("not BatchEE: " + operator.getClass());
+            if (!operator.getClass().getName().startsWith(args[0])) {
+                throw new IllegalStateException("another runtime: " + operator.getClass());
             }
+            run(operator, Path.of(args[1]), args[2], args[3], args[4]);
+            System.exit(0);
+        }
+
+        private static void run(JobOperator operator, Path directory, String lock, String held, String mark)
+            throws Exception {
             Repository repository = Repository.open(Database.parse("jdbc:sqlite:" + directory + "/executions.db",
-                Map.of("XDG_STATE_HOME", args[0])), true);
-            tell(operator, operator.start("taskrunner", run(repository, directory, args[1], args[3])));
-            long failed = operator.start("taskrunner", run(repository, directory, args[1], "exit 3"));
+                Map.of("XDG_STATE_HOME", directory.toString())), true);
+            tell(operator, operator.start("taskrunner", run(repository, directory, lock, mark)));
+            long failed = operator.start("taskrunner", run(repository, directory, lock, "exit 3"));
             tell(operator, failed);
-            tell(operator, operator.restart(failed, run(repository, directory, args[1], args[3])));
-            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
-            long again = operator.start("taskrunner", run(repository, directory, args[1], "exit 3"));
+            tell(operator, operator.restart(failed, run(repository, directory, lock, mark)));
+            tell(operator, operator.start("taskrunner", run(repository, directory, held, mark)));
+            long again = operator.start("taskrunner", run(repository, directory, lock, "exit 3"));
             ended(operator, again);
-            tell(operator, operator.restart(again, run(repository, directory, args[2], args[3], again)));
-            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
-            tell(operator, operator.start("taskrunner", run(repository, directory, args[2], args[3])));
-            tell(operator, operator.start("taskrunner", run(repository, directory, args[1], "kill -KILL $$")));
+            tell(operator, operator.restart(again, run(repository, directory, held, mark, again)));
+            tell(operator, operator.start("taskrunner", run(repository, directory, held, mark)));
+            tell(operator, operator.start("taskrunner", run(repository, directory, held, mark)));
+            tell(operator, operator.start("taskrunner", run(repository, directory, lock, "kill -KILL $$")));
             tell(operator, operator.start("taskrunner",
-                run(repository, directory, directory + "/missing/task.lock", args[3])));
+                run(repository, directory, directory + "/missing/task.lock", mark)));
             Path other = Files.createDirectories(directory.resolve("other")).resolve("task.lock");
             Files.writeString(other.resolveSibling("task.count"), "no number");
-            tell(operator, operator.start("taskrunner", run(repository, directory, other.toString(), args[3])));
-            Properties stopped = run(repository, directory, args[1], "touch " + directory + "/runs; sleep 60");
+            tell(operator, operator.start("taskrunner", run(repository, directory, other.toString(), mark)));
+            Properties stopped = run(repository, directory, lock, "touch " + directory + "/runs; sleep 60");
             long id = operator.start("taskrunner", stopped);
             Program.await("it runs", () -> Files.exists(directory.resolve("runs")));
             AuditedRun.of(stopped.getProperty("run")).execution.stop(Execution.StopSignal.TERM);
             tell(operator, id);
-            System.exit(0);
         }
 
         private static Properties run(Repository repository, Path directory, String lock, String command)
