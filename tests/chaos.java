@@ -2,6 +2,7 @@
 //JAVA 17+
 //SOURCES ../batch/taskrunnerbatch.java
 //SOURCES ChaosTest.java
+//SOURCES AlsoWithoutProc.java
 //SOURCES Program.java
 //SOURCES Project.java
 //SOURCES Result.java

@@ -5,6 +5,7 @@
 //SOURCES FleetChaosTest.java
 //SOURCES FleetTest.java
 //SOURCES JsonText.java
+//SOURCES AlsoWithoutProc.java
 //SOURCES Program.java
 //SOURCES Project.java
 //SOURCES Result.java
