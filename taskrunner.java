@@ -113,7 +113,7 @@ import picocli.CommandLine.ParseResult;
  * </dl>
  */
 public class taskrunner {
-    static final String VERSION = "1.0.0";
+    static final String VERSION = "2.0.0";
 
     public static void main(String[] args) {
         StandardStream.occupyClosed();
