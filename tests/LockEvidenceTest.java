@@ -27,9 +27,12 @@ class LockEvidenceTest extends TaskTest {
         new Program(directory, home.resolve("jar").toString(), "-x", "-f", System.getProperty("java.class.path")
             .split(":")[0]).in(classes).run().exitedWith(0);
         Files.delete(classes.resolve("Processes$Belongs.class"));
+        // one to ask whose it is
+        Running stranger = Program.shell(directory, "exec sleep 60").start();
         new Program(directory, home.resolve("java").toString(), "-cp", classes.toString(), "taskrunner", "--command",
             task.mark()).with(task.options()).run().exitedWith(0).errHasNo("Exception")
             .errContains(" is in an unknown state: ");
+        stranger.kill();
         task.assertDidNotRun();
     }
 
