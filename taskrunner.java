@@ -1727,10 +1727,10 @@ final class Gate implements AutoCloseable {
                         + "; if it is stopped or stuck: kill " + pid;
                 }
             }
-            return "nobody is to be found who holds it; try again";
         } catch (IOException | RuntimeException e) {
-            return "nobody is to be found who holds it; try again";
+            // as good as not there
         }
+        return "nobody is to be found who holds it; try again";
     }
 
     /**
