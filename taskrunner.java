@@ -3620,9 +3620,12 @@ final class Processes {
      */
     static boolean signal(ProcessId id, boolean kill) {
         Optional<ProcessHandle> handle = ProcessHandle.of(id.pid());
+        if (!(HAVE_PROC ? lives(id) : isThere(id))) {
+            return true;
+        }
         // without a free descriptor there is a process, but no handle
-        return !(HAVE_PROC ? lives(id) : isThere(id)) || handle.isPresent()
-            && (kill ? handle.get().destroyForcibly() : handle.get().destroy()) || !lives(id);
+        boolean signalled = handle.isPresent() && (kill ? handle.get().destroyForcibly() : handle.get().destroy());
+        return signalled || !lives(id);
     }
 
     /** Nobody needs to hear that a pipe's reader has gone, as {@code head} does. */
