@@ -1318,11 +1318,8 @@ final class LockFile implements TaskLock.Held {
      */
     private static final class Looks {
         private static final int STALE = 2;
-        /** With the pauses half a second: a process may need as long to end, and then belongs to any run. */
-        private static final int UNKNOWN = 8;
         private static final int MAX = 16;
-        private static final int MAX_BACKOFF_MILLIS = 200;
-        private final Backoff backoff = new Backoff(5, MAX_BACKOFF_MILLIS);
+        private final Backoff backoff = Backoff.betweenLooks();
         private LockState last;
         private int all;
         private int agreeing;
@@ -1337,7 +1334,7 @@ final class LockFile implements TaskLock.Held {
                 ? agreeing + 1 : 1;
             undecided = !found.certain && switch (last.kind()) {
                 case STALE -> agreeing < STALE;
-                case UNKNOWN -> agreeing < UNKNOWN && all < MAX;
+                case UNKNOWN -> agreeing < ProcessTree.LOOKS && all < MAX;
                 default -> false;
             };
             return undecided;
@@ -2719,8 +2716,8 @@ final class ProcessTree {
     private static final long UNKILLABLE_NANOS = Duration.ofSeconds(5).toNanos();
     private static final int MAX_BACKOFF_MILLIS = 100;
     private static final int MAX_DEPTH = 1000;
-    /** As many as before a lock file is judged to be in an unknown state. */
-    private static final int MAX_LOOKS = 8;
+    /** How many looks, half a second in all, it takes until something cannot be told. */
+    static final int LOOKS = 8;
     private final Processes.Entry command;
     private final ProcessId root;
     private final Holder holder;
@@ -2861,8 +2858,8 @@ final class ProcessTree {
     /** Those of which it cannot be told, also after some looks, and so no members; null when a member was found. */
     private List<ProcessId> untold() {
         List<ProcessId> untold = new ArrayList<>();
-        Backoff backoff = new Backoff(5, 200);
-        for (int looks = 0; looks < MAX_LOOKS && (looks == 0 || !untold.isEmpty() && backoff.pause()); looks++) {
+        Backoff backoff = Backoff.betweenLooks();
+        for (int looks = 0; looks < LOOKS && (looks == 0 || !untold.isEmpty() && backoff.pause()); looks++) {
             try {
                 Map<Long, Processes.Entry> all = Processes.all();
                 List<Long> hidden = new ArrayList<>();
@@ -5998,6 +5995,11 @@ final class Backoff {
     Backoff(long first, long max) {
         this.next = first;
         this.max = max;
+    }
+
+    /** A process may need half a second to end, and has no environment then: it may be of any run. */
+    static Backoff betweenLooks() {
+        return new Backoff(5, 200);
     }
 
     /** The length of the pause that is due. */
