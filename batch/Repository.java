@@ -5,6 +5,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -180,9 +181,13 @@ final class Repository implements AutoCloseable {
     /** Into one of JBeret's tables, whose times are no text. */
     private Sql insert(String table, Map<String, Object> columns) {
         List<String> places = new ArrayList<>();
-        columns.keySet().forEach(name -> places.add(TIMESTAMPS.contains(name) ? database.toTimestamp() : "?"));
+        columns.keySet().forEach(name -> places.add(place(name)));
         return new Sql("INSERT INTO " + table + " (" + String.join(", ", columns.keySet()) + ") VALUES ("
             + String.join(", ", places) + ")", columns.values().toArray());
+    }
+
+    private String place(String column) {
+        return TIMESTAMPS.contains(column) ? database.toTimestamp() : "?";
     }
 
     /** Writes that the execution has acquired the lock, and its steps so far. */
@@ -246,12 +251,14 @@ final class Repository implements AutoCloseable {
 
     /** Updates the rows of the steps that have not ended, as far as is known. */
     private Sql updateUnfinished(long execution, List<StepRow> steps) {
+        List<Object> values = new ArrayList<>();
+        List<String> selects = new ArrayList<>();
+        steps.forEach(step -> selects.add(select(step, values)));
         List<String> sets = new ArrayList<>();
         steps.get(0).columns().keySet().forEach(name -> sets.add(name + " = now." + name));
-        List<Object> values = new ArrayList<>();
-        String now = selects(steps, "", List.of(), values);
         values.add(execution);
-        return new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " FROM (" + now + ") AS now"
+        return new Sql("UPDATE step_execution SET " + String.join(", ", sets) + " FROM ("
+            + String.join(" UNION ALL ", selects) + ") AS now"
             + " WHERE step_execution.jobexecutionid = ? AND step_execution.stepname = now.stepname"
             + " AND (step_execution.endtime IS NULL OR step_execution.exitstatus IN ('KILLED', 'LOST'))",
             values.toArray());
@@ -260,33 +267,24 @@ final class Repository implements AutoCloseable {
     /** Inserts the rows of the steps that have none: in one statement, since JBeret tells their order by their ids. */
     private Sql insertMissing(long execution, List<StepRow> steps) {
         List<Object> values = new ArrayList<>();
-        String names = String.join(", ", steps.get(0).columns().keySet());
-        return new Sql("INSERT INTO step_execution (" + names + ", jobexecutionid) " + selects(steps,
-            ", CAST(? AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM step_execution WHERE jobexecutionid = ?"
-            + " AND stepname = ?)", List.of(execution, execution), values), values.toArray());
-    }
-
-    /**
-     * The steps as rows of a query, in their order.
-     *
-     * @param more SQL that follows each one's columns, with places for {@code values}, then for the step's name
-     * @param all gets all values
-     */
-    private String selects(List<StepRow> steps, String more, List<Object> values, List<Object> all) {
         List<String> selects = new ArrayList<>();
         for (StepRow step : steps) {
-            List<String> places = new ArrayList<>();
-            step.columns().forEach((name, value) -> {
-                places.add((TIMESTAMPS.contains(name) ? database.toTimestamp() : "?") + " AS " + name);
-                all.add(value);
-            });
-            selects.add("SELECT " + String.join(", ", places) + more);
-            if (!more.isEmpty()) {
-                all.addAll(values);
-                all.add(step.name());
-            }
+            selects.add(select(step, values) + ", CAST(? AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM step_execution"
+                + " WHERE jobexecutionid = ? AND stepname = ?)");
+            Collections.addAll(values, execution, execution, step.name());
         }
-        return String.join(" UNION ALL ", selects);
+        return new Sql("INSERT INTO step_execution (" + String.join(", ", steps.get(0).columns().keySet())
+            + ", jobexecutionid) " + String.join(" UNION ALL ", selects), values.toArray());
+    }
+
+    /** The beginning of a query for the step as it is. @param values gets its values */
+    private String select(StepRow step, List<Object> values) {
+        List<String> places = new ArrayList<>();
+        step.columns().forEach((name, value) -> {
+            places.add(place(name) + " AS " + name);
+            values.add(value);
+        });
+        return "SELECT " + String.join(", ", places);
     }
 
     // What the dead have left
