@@ -49,8 +49,7 @@ class StopTest extends TaskTest {
 
     @Test
     void aRunThatCannotBeLookedAtKeepsTheLock() {
-        // without an archive its jar is open already, from which it loads its classes
-        Running holder = task.hold(task.request(task.untilFinish(), "--kill-after", "0s").jvm("-Xshare:off"));
+        Running holder = task.hold("--kill-after", "0s");
         shell("prlimit --pid " + holder.pid() + " --nofile=3");
         holder.signal("TERM");
         holder.result().exitedWith(74).errContains(" (it cannot be looked at: ")
