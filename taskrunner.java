@@ -3041,10 +3041,13 @@ final class ProcessTree {
 
     private String notKilled(ProcessId id) {
         try {
-            Processes.lives(id);
-            return !contains(id) ? "it may be of the run, and belongs to " + Processes.user(id)
-                : Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
-                : "it belongs to " + Processes.user(id) + ": EPERM";
+            boolean isOwn = Processes.lives(id) && Processes.uid(id.pid()) == Host.uid();
+            if (contains(id)) {
+                return Processes.signal(id, true) ? "survived SIGKILL: blocked in the kernel?"
+                    : "it belongs to " + Processes.user(id) + ": EPERM";
+            }
+            return "it may be of the run" + (isOwn ? ": its environment cannot be read"
+                : ", and belongs to " + Processes.user(id));
         } catch (UncheckedIOException e) {
             return "it cannot be looked at: " + Text.reason(e.getCause());
         }

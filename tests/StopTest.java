@@ -204,12 +204,21 @@ class StopTest extends TaskTest {
     @Test
     void whatMayBeOfTheRunAndCannotBeToldKeepsTheLock() throws IOException {
         shell("cp \"$(command -v setpriv)\" become && chmod 4755 become");
-        Running running = task.start(task.request("(setsid ./become --reuid=0 --regid=0 --clear-groups sh -c"
-            + " 'echo $$ > root; exec sleep 300' &); until [ -s root ]; do sleep 0.05; done; touch started;"
-            + " sleep 300").asNobody());
+        assertKeptFor("./become --reuid=0 --regid=0 --clear-groups sh -c 'echo $$ > left; exec sleep 300'",
+            "it may be of the run, and belongs to root");
+        // nobody may see the memory of what runs a program that it may not read, see ptrace(2)
+        shell("cp \"$(command -v sleep)\" unreadable && chmod 711 unreadable; rm left started task.lock");
+        assertKeptFor("sh -c 'echo $$ > left; exec ./unreadable 300'",
+            "it may be of the run: its environment cannot be read");
+    }
+
+    /** What the command leaves in another session keeps the lock. */
+    private void assertKeptFor(String left, String why) throws IOException {
+        Running running = task.start(task.request("(setsid " + left + " &); until [ -s left ]; do sleep 0.05; done;"
+            + " touch started; sleep 300").asNobody());
         running.signal("TERM");
-        String pid = Program.read(directory.resolve("root")).strip();
-        running.result().exitedWith(74).errContains("pid " + pid + " (it may be of the run, and belongs to root)")
+        String pid = Program.read(directory.resolve("left")).strip();
+        running.result().exitedWith(74).errContains("pid " + pid + " (" + why + ")")
             .errContains("lock file " + task.lock + " is kept");
         assertTrue(Files.exists(task.lock));
         Program.signal(Long.parseLong(pid), "KILL");
