@@ -349,7 +349,8 @@ final class Reports {
         lines.put("requested", request.createTime());
         lines.put("acquired", row.acquired());
         lines.put("started", row.startTime());
-        lines.put("ended", row.endTime() == null ? null : row.endTime() + (row.commandMillis() == null ? ""
+        boolean foundDead = "KILLED".equals(row.exitStatus()) || "LOST".equals(row.exitStatus());
+        lines.put(foundDead ? "found dead" : "ended", row.endTime() == null ? null : row.endTime() + (row.commandMillis() == null ? ""
             : ", the command ran for " + duration(row.commandMillis())));
         lines.put("holder met", row.holder());
         List<Long> executions = ids(repository, row);

@@ -179,6 +179,8 @@ class BatchAuditTest extends BatchTest {
         assertEquals(List.of("FAILED KILLED its runner, pid " + killed.pid() + ", is dead"),
             batch.query("SELECT batchstatus, exitstatus, evidence FROM taskrunner_execution JOIN job_execution"
                 + " ON jobexecutionid = job_execution_id WHERE job_execution_id = 1"));
+        batch.show(1).outContains("\nfound dead         20");
+        batch.show(2).outContains("\nended              20");
         assertSound();
     }
 
