@@ -261,9 +261,9 @@ class CrashTest extends TaskTest {
             scenario.check(task, holder);
             crashing.result().exitedWith(137);
         } else {
-            // with a look fewer than in the run that was recorded the step does not come
-            long came = Pattern.compile("(?m)^\\d+ +" + step.call() + "\\(").matcher(Program.read(trace)).results()
-                .count();
+            // with a look fewer than in the run that was recorded the step does not come; strace counts each thread's
+            long came = Pattern.compile("(?m)^" + stepping(trace) + " +" + step.call() + "\\(")
+                .matcher(Program.read(trace)).results().count();
             assertTrue(came < step.occurrence(), () -> "the holder was not killed: " + crashing + "\n"
                 + Program.read(trace));
         }
@@ -272,10 +272,15 @@ class CrashTest extends TaskTest {
 
     /** Whether the thread that takes the steps was killed; a child may be, in the n-th call of its own, before. */
     private static boolean killed(Path trace) {
-        String text = Files.exists(trace) ? Program.read(trace) : "";
-        Matcher first = CALL.matcher(text);
-        return first.find() && Pattern.compile("(?m)^" + first.group(1) + " +\\+\\+\\+ killed by SIGKILL").matcher(text)
-            .find();
+        String thread = stepping(trace);
+        return thread != null && Pattern.compile("(?m)^" + thread + " +\\+\\+\\+ killed by SIGKILL")
+            .matcher(Program.read(trace)).find();
+    }
+
+    /** The thread that takes the steps, or null before the first. */
+    private static String stepping(Path trace) {
+        Matcher first = CALL.matcher(Files.exists(trace) ? Program.read(trace) : "");
+        return first.find() ? first.group(1) : null;
     }
 
     /** A command that notices when another one runs. */
