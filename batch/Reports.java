@@ -350,8 +350,8 @@ final class Reports {
         lines.put("acquired", row.acquired());
         lines.put("started", row.startTime());
         boolean foundDead = "KILLED".equals(row.exitStatus()) || "LOST".equals(row.exitStatus());
-        lines.put(foundDead ? "found dead" : "ended", row.endTime() == null ? null : row.endTime() + (row.commandMillis() == null ? ""
-            : ", the command ran for " + duration(row.commandMillis())));
+        lines.put(foundDead ? "found dead" : "ended", row.endTime() == null ? null : row.endTime()
+            + (row.commandMillis() == null ? "" : ", the command ran for " + duration(row.commandMillis())));
         lines.put("holder met", row.holder());
         List<Long> executions = ids(repository, row);
         if (executions.size() > 1) {
